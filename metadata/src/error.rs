@@ -1,0 +1,65 @@
+//! What can go wrong between a registry and its database, by what the caller can do about it.
+
+/// An error of the database. That a thing is not there, or may not be deleted, is an outcome and not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is of no database that we speak to.
+    #[error("database.url is not usable: {reason}; write sqlite:PATH or postgres://user:password@host/name")]
+    Address {
+        /// What is wrong with it; never the address itself, which may hold a password.
+        reason: String,
+    },
+    /// No answer, or no free connection in time: the request may be tried again later.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] sqlx::Error),
+    /// The disk below the database is full: nothing was written.
+    #[error("the disk below the database is full: {0}")]
+    DiskFull(String),
+    /// A statement failed.
+    #[error("the database refused a statement")]
+    Statement(#[source] sqlx::Error),
+    /// A group of writes could not be committed; the message is that of the database.
+    #[error("the transaction was not committed: {0}")]
+    NotCommitted(String),
+    /// A migration failed, or the schema is newer or older than this program can work with.
+    #[error("the schema cannot be brought up to date")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// A row holds what no write of ours can have put there.
+    #[error("a row of {table} is damaged: {reason}")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// SQLite's primary result code for a full disk.
+const SQLITE_FULL: &str = "13";
+/// Postgres's SQLSTATE for a full disk.
+const POSTGRES_DISK_FULL: &str = "53100";
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                Some(SQLITE_FULL | POSTGRES_DISK_FULL) => Self::DiskFull(error.to_string()),
+                // Class 57 (shutdown, crash), 53 (too many connections), 08 (connection).
+                Some(code) if code.len() == 5 && ["57P", "533", "080"].iter().any(|class| code.starts_with(class)) => {
+                    Self::Unavailable(error)
+                }
+                _ => Self::Statement(error),
+            },
+            _ => Self::Statement(error),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(error)
+    }
+}

@@ -1,0 +1,249 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod statements;
+mod error;
+mod postgres;
+mod records;
+mod sqlite;
+
+pub use error::Error;
+pub use records::{
+    BlobContent, BlobRecord, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, Lifetimes, ManifestRecord,
+    MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob, PutManifest, PutManifestOutcome,
+    ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone, UploadAddress, UploadId, UploadRecord,
+};
+
+use longshore_oci::{Digest, RepositoryName, Tag};
+
+/// What every call of this crate answers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// `sqlite:PATH` or `postgres://user:password@host/name`.
+    pub url: String,
+    /// The most connections that this process holds; with SQLite, the most readers (there is one writer).
+    pub max_connections: u32,
+    /// How long a request waits for a free connection before it is answered as overload.
+    pub acquire_timeout: std::time::Duration,
+}
+
+/// A handle on the registry's database. Cheap to clone.
+///
+/// Each method is one read, or one transaction held inside: no transaction is ever open while bytes move.
+#[derive(Debug, Clone)]
+pub struct Metadata(Engine);
+
+#[derive(Debug, Clone)]
+enum Engine {
+    Postgres(postgres::Store),
+    Sqlite(sqlite::Store),
+}
+
+/// Calls the same method on whichever engine is there: the two are compiled from the same source file.
+macro_rules! on_engine {
+    ($self:ident.$($call:tt)+) => {
+        match &$self.0 {
+            Engine::Postgres(store) => store.$($call)+.await,
+            Engine::Sqlite(store) => store.$($call)+.await,
+        }
+    };
+}
+
+impl Metadata {
+    /// Opens the database; creates the SQLite file where there is none. Applies no migration.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for a URL of another kind, [`Error::Unavailable`] where nothing answers.
+    pub async fn connect(options: &ConnectOptions) -> Result<Self> {
+        let engine = if options.url.starts_with("sqlite:") {
+            Engine::Sqlite(sqlite::Store::connect(options).await?)
+        } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
+            Engine::Postgres(postgres::Store::connect(options).await?)
+        } else {
+            return Err(Error::Address { reason: "it starts with neither sqlite: nor postgres:".into() });
+        };
+        Ok(Self(engine))
+    }
+
+    /// The name of the engine, for logs: `postgres` or `sqlite`.
+    pub fn engine(&self) -> &'static str {
+        match self.0 {
+            Engine::Postgres(_) => "postgres",
+            Engine::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        on_engine!(self.ping())
+    }
+
+    /// Applies every migration that is not there yet. Safe to call from many processes at once: the first holds a lock
+    /// (on Postgres an advisory one, on SQLite that of the writing transaction) and the others wait for it.
+    pub async fn migrate(&self) -> Result<()> {
+        on_engine!(self.migrate())
+    }
+
+    /// Which migrations are applied and which are still to come.
+    pub async fn migration_status(&self) -> Result<MigrationStatus> {
+        on_engine!(self.migration_status())
+    }
+
+    /// Closes the connections, after what is under way has ended.
+    pub async fn close(&self) {
+        on_engine!(self.close());
+    }
+
+    /// Sets how long things are promised, where it differs from what the database holds.
+    pub async fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
+        on_engine!(self.set_lifetimes(lifetimes))
+    }
+
+    /// Repositories that hold a manifest, in byte order, after `after`.
+    pub async fn list_repositories(&self, after: &str, limit: u32) -> Result<Vec<RepositoryName>> {
+        on_engine!(self.list_repositories(after, limit))
+    }
+
+    /// A page of tags in byte order, after `after`; `None` where the repository is unknown.
+    pub async fn list_tags(&self, repository: &RepositoryName, after: &str, limit: u32) -> Result<Option<Vec<Tag>>> {
+        on_engine!(self.list_tags(repository, after, limit))
+    }
+
+    /// The blob with its inline bytes, if the repository holds it.
+    pub async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+        on_engine!(self.find_blob(repository, digest))
+    }
+
+    /// The size of the blob, if the repository holds it; and from now on it stays for the promised time even if no
+    /// manifest comes to name it. Writes only when less than the promise remains.
+    pub async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        on_engine!(self.promise_blob(repository, digest))
+    }
+
+    /// Stores a small blob in its row and grants it to the repository: one transaction, no object.
+    pub async fn put_inline_blob(&self, blob: PutInlineBlob) -> Result<()> {
+        on_engine!(self.put_inline_blob(blob))
+    }
+
+    /// Some repositories that hold the blob, in byte order: where a mount without `from` may look.
+    pub async fn repositories_holding(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
+        on_engine!(self.repositories_holding(digest, limit))
+    }
+
+    /// Grants the blob of `from` to `target`, with a fresh lease.
+    pub async fn mount_blob(
+        &self,
+        target: &RepositoryName,
+        from: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<MountOutcome> {
+        on_engine!(self.mount_blob(target, from, digest))
+    }
+
+    /// Takes the blob away from the repository; other repositories keep theirs.
+    pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<DeleteOutcome> {
+        on_engine!(self.delete_blob(repository, digest))
+    }
+
+    /// Opens an upload session, and the repository if it is new.
+    pub async fn begin_upload(&self, upload: NewUpload) -> Result<UploadId> {
+        on_engine!(self.begin_upload(upload))
+    }
+
+    /// The session as it stands, if it is open in this repository and by this principal.
+    pub async fn find_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
+        on_engine!(self.find_upload(address))
+    }
+
+    /// Takes the session for one writer: its fence rises, so whoever held it before can no longer save or commit.
+    pub async fn claim_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
+        on_engine!(self.claim_upload(address))
+    }
+
+    /// Records, before a byte is written, that an object of this key is about to exist for the session. One that was
+    /// attached before and never saved to is condemned. False where the session is gone or taken, or has saved bytes
+    /// in an object already.
+    pub async fn attach_object(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
+        on_engine!(self.attach_object(id, fence, key, backend))
+    }
+
+    /// Saves how far a session came. False where the session is gone or taken by another writer.
+    pub async fn save_progress(&self, progress: SaveProgress) -> Result<bool> {
+        on_engine!(self.save_progress(progress))
+    }
+
+    /// Ends the session with a blob that is granted to its repository. Where the digest is here already, that blob is
+    /// granted and the session's own object is condemned.
+    pub async fn commit_upload(&self, commit: CommitUpload) -> Result<CommitOutcome> {
+        on_engine!(self.commit_upload(commit))
+    }
+
+    /// Ends the session without a blob; its object is condemned. False where there was none.
+    pub async fn cancel_upload(&self, address: UploadAddress) -> Result<bool> {
+        on_engine!(self.cancel_upload(address))
+    }
+
+    /// Stores a manifest with everything that follows from it: what it needs, its tags, their history.
+    pub async fn put_manifest(&self, manifest: PutManifest) -> Result<PutManifestOutcome> {
+        on_engine!(self.put_manifest(manifest))
+    }
+
+    /// The manifest of this digest.
+    pub async fn find_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
+        on_engine!(self.find_manifest(repository, digest))
+    }
+
+    /// The manifest that the tag names.
+    pub async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
+        on_engine!(self.find_tag(repository, tag))
+    }
+
+    /// Deletes the manifest and the tags that name it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        by: Option<&str>,
+    ) -> Result<DeleteOutcome> {
+        on_engine!(self.delete_manifest(repository, digest, by))
+    }
+
+    /// Deletes the tag only. False where there was none.
+    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, by: Option<&str>) -> Result<bool> {
+        on_engine!(self.delete_tag(repository, tag, by))
+    }
+
+    /// A page of the manifests whose subject is this digest, in the order of their digests.
+    pub async fn list_referrers(&self, page: ReferrersPage<'_>) -> Result<Vec<ReferrerRecord>> {
+        on_engine!(self.list_referrers(page))
+    }
+
+    /// Those of the manifests that the repository holds, without those whose subject is `subject`.
+    pub async fn manifests_beside_subject(
+        &self,
+        repository: &RepositoryName,
+        manifests: &[Digest],
+        subject: &Digest,
+    ) -> Result<Vec<Digest>> {
+        on_engine!(self.manifests_beside_subject(repository, manifests, subject))
+    }
+
+    /// Ends at most `limit` sessions that have expired, and condemns their objects.
+    pub async fn expire_uploads(&self, limit: u32) -> Result<ExpiredUploads> {
+        on_engine!(self.expire_uploads(limit))
+    }
+
+    /// Takes at most `limit` condemned keys whose time has come; another caller gets them only after `hold`.
+    pub async fn claim_tombstones(&self, limit: u32, hold: std::time::Duration) -> Result<Vec<Tombstone>> {
+        on_engine!(self.claim_tombstones(limit, hold))
+    }
+
+    /// Forgets condemned keys whose bytes are gone.
+    pub async fn drop_tombstone(&self, key: &str) -> Result<()> {
+        on_engine!(self.drop_tombstone(key))
+    }
+}

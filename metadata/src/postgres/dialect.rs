@@ -1,0 +1,38 @@
+//! The fragments in which PostgreSQL's SQL differs from SQLite's. The twin of `sqlite/dialect.rs`.
+
+/// Locks the selected rows until the transaction ends.
+macro_rules! for_update {
+    () => {
+        " FOR UPDATE"
+    };
+}
+
+/// Keeps the rows of one table of the select from being deleted until the transaction ends.
+macro_rules! for_key_share {
+    ($table:literal) => {
+        concat!(" FOR KEY SHARE OF ", $table)
+    };
+}
+
+/// Locks the selected rows and passes over those that another transaction holds.
+macro_rules! skip_locked {
+    () => {
+        " FOR UPDATE SKIP LOCKED"
+    };
+}
+
+/// A one-column table `digest` from a parameter that holds a JSON list of hexadecimal text.
+macro_rules! digest_list {
+    ($parameter:literal) => {
+        concat!("(SELECT decode(value, 'hex') AS digest FROM json_array_elements_text(", $parameter, "::json))")
+    };
+}
+
+/// A one-column table `value` from a parameter that holds a JSON list of text.
+macro_rules! text_list {
+    ($parameter:literal) => {
+        concat!("(SELECT value FROM json_array_elements_text(", $parameter, "::json))")
+    };
+}
+
+pub(super) use {digest_list, for_key_share, for_update, skip_locked, text_list};

@@ -1,0 +1,122 @@
+//! PostgreSQL: many replicas share it. Writes run in READ COMMITTED, take their row locks in a fixed order where they
+//! can, and are run again when the database resolves a conflict against them.
+
+mod dialect;
+
+#[path = "../queries/blobs.rs"]
+mod blobs;
+#[path = "../queries/collection.rs"]
+mod collection;
+#[path = "../queries/manifests.rs"]
+mod manifests;
+#[path = "../queries/migrations.rs"]
+mod migrations;
+#[path = "../queries/references.rs"]
+mod references;
+#[path = "../queries/repositories.rs"]
+mod repositories;
+#[path = "../queries/uploads.rs"]
+mod uploads;
+
+use crate::{ConnectOptions, Error, Result};
+use sqlx::{
+    Acquire, ConnectOptions as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr, time::Duration};
+
+type Connection = PgConnection;
+type Pool = PgPool;
+
+/// The migrations of this engine, embedded. Those of a newer release, which another replica has applied, are left be.
+fn migrator() -> sqlx::migrate::Migrator {
+    let mut migrator = sqlx::migrate!("../migrations/postgres");
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+/// Under the advisory lock that sqlx takes; each migration is a transaction of its own.
+async fn apply_migrations(connection: &mut Connection) -> Result<()> {
+    Ok(migrator().run(connection).await?)
+}
+
+/// How often a write is run again after the database resolved a conflict against it.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// A pool of connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    pool: Pool,
+    address: PgConnectOptions,
+}
+
+/// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
+trait Transaction: Send + Sync + 'static {
+    type Output: Send + 'static;
+
+    fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+impl Store {
+    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self> {
+        let address = PgConnectOptions::from_str(&options.url)
+            .map_err(|error| Error::Address { reason: error.to_string() })?
+            .application_name("longshore");
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections)
+            .acquire_timeout(options.acquire_timeout)
+            .connect_with(address.clone())
+            .await
+            .map_err(Error::Unavailable)?;
+        Ok(Self { pool, address })
+    }
+
+    /// Where reads run.
+    fn reads(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// A connection outside the pool, for work on the schema.
+    async fn owner_connection(&self) -> Result<Connection> {
+        self.address.connect().await.map_err(Error::Unavailable)
+    }
+
+    async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.write_once(&work).await {
+                Err(Error::Statement(error)) if attempt < MAX_ATTEMPTS && lost_a_race(&error) => {
+                    tracing::debug!(attempt, %error, "a write lost a race and runs again");
+                    tokio::time::sleep(backoff(attempt)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn write_once<T: Transaction>(&self, work: &T) -> Result<T::Output> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin().await?;
+        let output = work.run(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(output)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
+/// again gives the right answer.
+fn lost_a_race(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(database) = error else { return false };
+    matches!(database.code().as_deref(), Some("40001" | "40P01" | "23503"))
+}
+
+/// Longer with each attempt, and never the same for two writers.
+fn backoff(attempt: u32) -> Duration {
+    let spread = uuid::Uuid::new_v4().as_u128() as u64 % 4_000;
+    Duration::from_micros(u64::from(attempt) * 1_000 + spread)
+}

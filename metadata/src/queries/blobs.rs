@@ -1,0 +1,230 @@
+//! Blobs and grants: a blob is readable in a repository only through that repository's own row, and the row is the
+//! lease too. Leases are renewed in the transaction that needs them, by the database's clock.
+
+use super::dialect::for_key_share;
+use super::{Connection, Store, Transaction, repositories};
+use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
+use longshore_oci::{Digest, RepositoryName};
+
+statements! {
+    FIND = "SELECT b.size, b.inline, o.key FROM repositories r \
+        JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
+        LEFT JOIN objects o ON o.id = b.object_id WHERE r.name = $1 AND b.digest = $2";
+    FIND_SIZE = "SELECT b.size, g.expires_at - l.renew_before FROM lease l, repositories r \
+        JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
+        WHERE r.name = $1 AND b.digest = $2";
+    RENEW = "UPDATE repository_blobs SET expires_at = (SELECT l.expires_at FROM lease l) \
+        WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        AND blob_id = (SELECT id FROM blobs WHERE digest = $2) \
+        AND expires_at < (SELECT l.renew_before FROM lease l)";
+    INSERT = "INSERT INTO blobs (digest, size, object_id, inline, created_at) \
+        VALUES ($1, $2, $3, $4, (SELECT now FROM clock)) ON CONFLICT (digest) DO NOTHING RETURNING id";
+    FIND_ID = concat!("SELECT b.id FROM blobs b WHERE b.digest = $1", for_key_share!("b"));
+    GRANT = "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
+        VALUES ($1, $2, (SELECT expires_at FROM lease)) \
+        ON CONFLICT (repository_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at \
+        WHERE repository_blobs.expires_at < (SELECT l.renew_before FROM lease l)";
+    HOLDERS = "SELECT r.name FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
+        JOIN repositories r ON r.id = g.repository_id WHERE b.digest = $1 ORDER BY r.name LIMIT $2";
+    HELD = concat!("SELECT b.id FROM repositories r JOIN repository_blobs g ON g.repository_id = r.id \
+        JOIN blobs b ON b.id = g.blob_id WHERE r.name = $1 AND b.digest = $2", for_key_share!("b"));
+    USER_OF = "SELECT m.digest FROM repositories r JOIN manifest_blobs n ON n.repository_id = r.id \
+        JOIN blobs b ON b.id = n.blob_id JOIN manifests m ON m.id = n.manifest_id \
+        WHERE r.name = $1 AND b.digest = $2 ORDER BY m.id LIMIT 1";
+    REVOKE = "DELETE FROM repository_blobs WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        AND blob_id = (SELECT id FROM blobs WHERE digest = $2)";
+}
+
+/// How often a blob's row may vanish between our losing the insert and our taking the winner.
+const MAX_VANISHED: u32 = 8;
+
+/// A digest as the database gave it back.
+pub(super) fn digest(bytes: &[u8]) -> Result<Digest> {
+    Digest::from_bytes(bytes).map_err(|error| Error::Damaged { table: "blobs", reason: error.to_string() })
+}
+
+/// A count or size as the database gave it back.
+pub(super) fn size(value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| Error::Damaged { table: "blobs", reason: format!("size {value}") })
+}
+
+/// A size on its way into the database.
+pub(super) fn stored_size(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// The blob of this digest: the one that is here already, or a new row. `true` if the row is new.
+pub(super) async fn find_or_insert(
+    connection: &mut Connection,
+    digest: &Digest,
+    size: u64,
+    object_id: Option<i64>,
+    inline: Option<&[u8]>,
+) -> Result<(i64, bool)> {
+    for _ in 0..MAX_VANISHED {
+        let inserted: Option<(i64,)> = sqlx::query_as(INSERT)
+            .bind(digest.to_bytes())
+            .bind(stored_size(size))
+            .bind(object_id)
+            .bind(inline)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if let Some((id,)) = inserted {
+            return Ok((id, true));
+        }
+        // Somebody else's row is there; it stays until we end, unless it was deleted in between.
+        let found: Option<(i64,)> =
+            sqlx::query_as(FIND_ID).bind(digest.to_bytes()).fetch_optional(&mut *connection).await?;
+        if let Some((id,)) = found {
+            return Ok((id, false));
+        }
+    }
+    Err(Error::NotCommitted(format!("the row of {digest} came and went; try again")))
+}
+
+/// Lets the repository read the blob, for the promised time at least.
+pub(super) async fn grant(connection: &mut Connection, repository_id: i64, blob_id: i64) -> Result<()> {
+    sqlx::query(GRANT).bind(repository_id).bind(blob_id).execute(connection).await?;
+    Ok(())
+}
+
+impl Transaction for PutInlineBlob {
+    type Output = ();
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        let repository_id = repositories::find_or_insert(connection, &self.repository).await?;
+        let size = self.content.len() as u64;
+        let (blob_id, _) = find_or_insert(connection, &self.digest, size, None, Some(&self.content)).await?;
+        grant(connection, repository_id, blob_id).await
+    }
+}
+
+struct Renew {
+    repository: RepositoryName,
+    digest: Digest,
+}
+
+impl Transaction for Renew {
+    type Output = ();
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        sqlx::query(RENEW)
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_bytes())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+struct Mount {
+    target: RepositoryName,
+    from: RepositoryName,
+    digest: Digest,
+}
+
+impl Transaction for Mount {
+    type Output = MountOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<MountOutcome> {
+        let held: Option<(i64,)> = sqlx::query_as(HELD)
+            .bind(self.from.as_str())
+            .bind(self.digest.to_bytes())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some((blob_id,)) = held else { return Ok(MountOutcome::NotThere) };
+        let repository_id = repositories::find_or_insert(connection, &self.target).await?;
+        grant(connection, repository_id, blob_id).await?;
+        Ok(MountOutcome::Mounted)
+    }
+}
+
+struct Delete {
+    repository: RepositoryName,
+    digest: Digest,
+}
+
+impl Transaction for Delete {
+    type Output = DeleteOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<DeleteOutcome> {
+        let user: Option<(Vec<u8>,)> = sqlx::query_as(USER_OF)
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_bytes())
+            .fetch_optional(&mut *connection)
+            .await?;
+        if let Some((by,)) = user {
+            return Ok(DeleteOutcome::InUse { by: digest(&by)? });
+        }
+        let deleted = sqlx::query(REVOKE)
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_bytes())
+            .execute(connection)
+            .await?;
+        Ok(if deleted.rows_affected() == 0 { DeleteOutcome::Unknown } else { DeleteOutcome::Deleted })
+    }
+}
+
+impl Store {
+    pub(crate) async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+        let row: Option<(i64, Option<Vec<u8>>, Option<String>)> = sqlx::query_as(FIND)
+            .bind(repository.as_str())
+            .bind(digest.to_bytes())
+            .fetch_optional(self.reads())
+            .await?;
+        let Some((stored, inline, key)) = row else { return Ok(None) };
+        let content = match (inline, key) {
+            (Some(bytes), None) => BlobContent::Inline(bytes),
+            (None, Some(key)) => BlobContent::Object { key },
+            _ => return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") }),
+        };
+        Ok(Some(BlobRecord { size: size(stored)?, content }))
+    }
+
+    pub(crate) async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let Some((stored, spare)) = self.size_and_spare(repository, digest).await? else { return Ok(None) };
+        if spare >= 0 {
+            return Ok(Some(size(stored)?));
+        }
+        // Less than the promise remains: renew first, then look again, since the row may go in between.
+        self.write(Renew { repository: repository.clone(), digest: *digest }).await?;
+        let renewed = self.size_and_spare(repository, digest).await?;
+        renewed.map(|(stored, _)| size(stored)).transpose()
+    }
+
+    /// The blob's size, and by how much its lease outlasts what is promised.
+    async fn size_and_spare(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<(i64, i64)>> {
+        let row = sqlx::query_as(FIND_SIZE)
+            .bind(repository.as_str())
+            .bind(digest.to_bytes())
+            .fetch_optional(self.reads())
+            .await?;
+        Ok(row)
+    }
+
+    pub(crate) async fn put_inline_blob(&self, blob: PutInlineBlob) -> Result<()> {
+        self.write(blob).await
+    }
+
+    pub(crate) async fn repositories_holding(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
+        let rows: Vec<(String,)> = sqlx::query_as(HOLDERS)
+            .bind(digest.to_bytes())
+            .bind(i64::from(limit))
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(|(text,)| repositories::name(text)).collect()
+    }
+
+    pub(crate) async fn mount_blob(
+        &self,
+        target: &RepositoryName,
+        from: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<MountOutcome> {
+        self.write(Mount { target: target.clone(), from: from.clone(), digest: *digest }).await
+    }
+
+    pub(crate) async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<DeleteOutcome> {
+        self.write(Delete { repository: repository.clone(), digest: *digest }).await
+    }
+}

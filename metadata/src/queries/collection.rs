@@ -1,0 +1,82 @@
+//! What garbage collection asks of the database: small idempotent steps that any replica may run at any time.
+
+use super::blobs::size;
+use super::dialect::{skip_locked, text_list};
+use super::repositories::microseconds;
+use super::uploads::end_session;
+use super::{Connection, Store, Transaction};
+use crate::{ExpiredUploads, Result, Tombstone};
+use std::time::Duration;
+
+statements! {
+    EXPIRED = concat!("SELECT id, object_id FROM uploads WHERE expires_at <= (SELECT now FROM clock) \
+        ORDER BY expires_at LIMIT $1", skip_locked!());
+    DUE = concat!("SELECT key, size FROM tombstones WHERE not_before <= (SELECT now FROM clock) \
+        AND claimed_until <= (SELECT now FROM clock) ORDER BY not_before LIMIT $1", skip_locked!());
+    HOLD = concat!("UPDATE tombstones SET attempts = attempts + 1, claimed_until = (SELECT now FROM clock) + $2 \
+        WHERE key IN ", text_list!("$1"));
+    DROP = "DELETE FROM tombstones WHERE key = $1";
+}
+
+struct Expire {
+    limit: u32,
+}
+
+impl Transaction for Expire {
+    type Output = ExpiredUploads;
+
+    async fn run(&self, connection: &mut Connection) -> Result<ExpiredUploads> {
+        let expired: Vec<(String, Option<i64>)> =
+            sqlx::query_as(EXPIRED).bind(i64::from(self.limit)).fetch_all(&mut *connection).await?;
+        for (id, object_id) in &expired {
+            end_session(connection, id, *object_id, "the upload expired").await?;
+        }
+        Ok(ExpiredUploads { sessions: expired.len() as u64 })
+    }
+}
+
+struct ClaimTombstones {
+    limit: u32,
+    hold: Duration,
+}
+
+impl Transaction for ClaimTombstones {
+    type Output = Vec<Tombstone>;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Tombstone>> {
+        let due: Vec<(String, i64)> =
+            sqlx::query_as(DUE).bind(i64::from(self.limit)).fetch_all(&mut *connection).await?;
+        if !due.is_empty() {
+            let keys = serde_json::Value::from_iter(due.iter().map(|(key, _)| key.as_str()));
+            sqlx::query(HOLD).bind(keys.to_string()).bind(microseconds(self.hold)).execute(connection).await?;
+        }
+        due.into_iter().map(|(key, stored)| Ok(Tombstone { key, size: size(stored)? })).collect()
+    }
+}
+
+struct DropTombstone {
+    key: String,
+}
+
+impl Transaction for DropTombstone {
+    type Output = ();
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        sqlx::query(DROP).bind(&self.key).execute(connection).await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    pub(crate) async fn expire_uploads(&self, limit: u32) -> Result<ExpiredUploads> {
+        self.write(Expire { limit }).await
+    }
+
+    pub(crate) async fn claim_tombstones(&self, limit: u32, hold: Duration) -> Result<Vec<Tombstone>> {
+        self.write(ClaimTombstones { limit, hold }).await
+    }
+
+    pub(crate) async fn drop_tombstone(&self, key: &str) -> Result<()> {
+        self.write(DropTombstone { key: key.to_owned() }).await
+    }
+}

@@ -1,0 +1,237 @@
+//! Manifests: stored with everything that follows from them in one transaction, so that a manifest without its blobs,
+//! or a tag without its manifest, cannot be seen even for a moment.
+
+use super::blobs::{digest, stored_size};
+use super::dialect::{digest_list, for_key_share, for_update};
+use super::{Connection, Store, Transaction, references, repositories};
+use crate::{DeleteOutcome, ManifestRecord, PutManifest, PutManifestOutcome, Result};
+use longshore_oci::{Digest, RepositoryName, Tag};
+use std::collections::HashSet;
+
+statements! {
+    BY_DIGEST = "SELECT m.digest, m.media_type, m.body FROM repositories r \
+        JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2";
+    BY_TAG = "SELECT m.digest, m.media_type, m.body FROM repositories r \
+        JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
+        WHERE r.name = $1 AND t.name = $2";
+    GRANTED = concat!("SELECT b.digest FROM ", digest_list!("$2"), " d JOIN blobs b ON b.digest = d.digest \
+        JOIN repository_blobs g ON g.blob_id = b.id WHERE g.repository_id = $1 ORDER BY b.id", for_key_share!("g"));
+    PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d JOIN manifests m ON m.digest = d.digest \
+        WHERE m.repository_id = $1 ORDER BY m.id", for_key_share!("m"));
+    UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
+        subject_digest, annotations, body, size, pushed_at, pushed_by, untagged_since) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT now FROM clock), $10, (SELECT now FROM clock)) \
+        ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
+        pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by, \
+        untagged_since = CASE WHEN manifests.untagged_since IS NULL THEN NULL ELSE excluded.untagged_since END \
+        RETURNING id";
+    INSERT_BLOBS = concat!("INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) \
+        SELECT m.repository_id, m.id, b.id FROM manifests m, ", digest_list!("$2"), " d \
+        JOIN blobs b ON b.digest = d.digest WHERE m.id = $1 ORDER BY b.id ON CONFLICT DO NOTHING");
+    INSERT_ABSENT = concat!("INSERT INTO manifest_absent_blobs (repository_id, manifest_id, digest) \
+        SELECT m.repository_id, m.id, d.digest FROM manifests m, ", digest_list!("$2"), " d \
+        WHERE m.id = $1 ON CONFLICT DO NOTHING");
+    INSERT_CHILDREN = concat!("INSERT INTO manifest_children (repository_id, parent_id, child_digest, child_id) \
+        SELECT p.repository_id, p.id, d.digest, c.id FROM ", digest_list!("$2"), " d \
+        JOIN manifests p ON p.id = $1 \
+        LEFT JOIN manifests c ON c.repository_id = p.repository_id AND c.digest = d.digest \
+        WHERE true ORDER BY c.id ON CONFLICT DO NOTHING");
+    LOCK = concat!("SELECT m.id, m.repository_id FROM manifests m \
+        WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest = $2", for_update!());
+    PARENT_OF = "SELECT p.digest FROM manifest_children c JOIN manifests p ON p.id = c.parent_id \
+        WHERE c.repository_id = $1 AND c.child_id = $2 ORDER BY p.id LIMIT 1";
+    DELETE = "DELETE FROM manifests WHERE id = $1";
+}
+
+type ManifestRow = (Vec<u8>, String, Vec<u8>);
+
+fn manifest(row: ManifestRow) -> Result<ManifestRecord> {
+    let (stored_digest, media_type, body) = row;
+    Ok(ManifestRecord { digest: digest(&stored_digest)?, media_type, body })
+}
+
+/// Digests as the JSON list that `digest_list!` reads.
+pub(super) fn json_list<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> String {
+    let hex = |digest: &Digest| digest.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    serde_json::Value::from_iter(digests.into_iter().map(hex)).to_string()
+}
+
+/// What a manifest names, sorted by what the repository holds.
+struct Links {
+    /// Blobs that are here: config, layers, and entries of an index that are blobs.
+    blobs: Vec<Digest>,
+    /// Entries of an index that are manifests here, or are nothing here yet.
+    children: Vec<Digest>,
+    /// Blobs, or entries, that are not here.
+    absent: Vec<Digest>,
+    /// Those of the absent ones that have to be here.
+    missing: Vec<Digest>,
+}
+
+/// Looks up what the manifest names, and keeps what is there from going until the transaction ends.
+async fn find_links(connection: &mut Connection, repository_id: Option<i64>, manifest: &PutManifest) -> Result<Links> {
+    let named = || manifest.blobs.iter().map(|blob| &blob.digest).chain(&manifest.children);
+    let mut granted = HashSet::new();
+    let mut present = HashSet::new();
+    if let Some(repository_id) = repository_id.filter(|_| named().next().is_some()) {
+        granted = select_digests(connection, GRANTED, repository_id, json_list(named())).await?;
+        if !manifest.children.is_empty() {
+            present = select_digests(connection, PRESENT, repository_id, json_list(&manifest.children)).await?;
+        }
+    }
+    let mut links = Links { blobs: vec![], children: vec![], absent: vec![], missing: vec![] };
+    for blob in &manifest.blobs {
+        if granted.contains(&blob.digest) {
+            links.blobs.push(blob.digest);
+        } else {
+            links.absent.push(blob.digest);
+            links.missing.extend(blob.required.then_some(blob.digest));
+        }
+    }
+    for child in &manifest.children {
+        if present.contains(child) {
+            links.children.push(*child);
+        } else if granted.contains(child) {
+            links.blobs.push(*child);
+        } else {
+            links.children.push(*child);
+            links.absent.push(*child);
+            links.missing.push(*child);
+        }
+    }
+    Ok(links)
+}
+
+async fn upsert(connection: &mut Connection, repository_id: i64, manifest: &PutManifest) -> Result<i64> {
+    let (id,): (i64,) = sqlx::query_as(UPSERT)
+        .bind(repository_id)
+        .bind(manifest.digest.to_bytes())
+        .bind(&manifest.media_type)
+        .bind(&manifest.artifact_type)
+        .bind(&manifest.config_media_type)
+        .bind(manifest.subject.as_ref().map(Digest::to_bytes))
+        .bind(&manifest.annotations)
+        .bind(&manifest.body)
+        .bind(stored_size(manifest.body.len() as u64))
+        .bind(&manifest.pushed_by)
+        .fetch_one(connection)
+        .await?;
+    Ok(id)
+}
+
+impl Transaction for PutManifest {
+    type Output = PutManifestOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<PutManifestOutcome> {
+        let known = repositories::find(connection, &self.repository).await?;
+        let mut links = find_links(connection, known, self).await?;
+        if !links.missing.is_empty() && !self.allow_absent {
+            return Ok(PutManifestOutcome::Absent { digests: links.missing });
+        }
+        let repository_id = repositories::find_or_insert(connection, &self.repository).await?;
+        if !links.absent.is_empty() {
+            // What is absent may be arriving right now, in a transaction that does not see this manifest: nobody would
+            // link the two. With the repository locked it is either here when we look again, or comes after us.
+            repositories::lock(connection, repository_id).await?;
+            links = find_links(connection, Some(repository_id), self).await?;
+        }
+        let id = upsert(connection, repository_id, self).await?;
+        insert_links(connection, INSERT_BLOBS, id, &links.blobs).await?;
+        insert_links(connection, INSERT_ABSENT, id, &links.absent).await?;
+        insert_links(connection, INSERT_CHILDREN, id, &links.children).await?;
+        let by = self.pushed_by.as_deref();
+        let mut tags: Vec<&Tag> = self.tags.iter().collect();
+        tags.sort_unstable(); // one order for all writers, so that two of them cannot hold each other up
+        for tag in tags {
+            references::set_tag(connection, repository_id, tag, id, by).await?;
+        }
+        Ok(PutManifestOutcome::Stored)
+    }
+}
+
+async fn select_digests(
+    connection: &mut Connection,
+    statement: &'static str,
+    repository_id: i64,
+    list: String,
+) -> Result<HashSet<Digest>> {
+    let rows: Vec<(Vec<u8>,)> =
+        sqlx::query_as(statement).bind(repository_id).bind(list).fetch_all(connection).await?;
+    rows.iter().map(|(bytes,)| digest(bytes)).collect()
+}
+
+async fn insert_links(
+    connection: &mut Connection,
+    statement: &'static str,
+    manifest_id: i64,
+    digests: &[Digest],
+) -> Result<()> {
+    if !digests.is_empty() {
+        sqlx::query(statement).bind(manifest_id).bind(json_list(digests)).execute(connection).await?;
+    }
+    Ok(())
+}
+
+struct Delete {
+    repository: RepositoryName,
+    digest: Digest,
+    by: Option<String>,
+}
+
+impl Transaction for Delete {
+    type Output = DeleteOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<DeleteOutcome> {
+        let row: Option<(i64, i64)> = sqlx::query_as(LOCK)
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_bytes())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some((id, repository_id)) = row else { return Ok(DeleteOutcome::Unknown) };
+        let parent: Option<(Vec<u8>,)> =
+            sqlx::query_as(PARENT_OF).bind(repository_id).bind(id).fetch_optional(&mut *connection).await?;
+        if let Some((by,)) = parent {
+            return Ok(DeleteOutcome::InUse { by: digest(&by)? });
+        }
+        references::delete_tags_of(connection, id, self.by.as_deref()).await?;
+        sqlx::query(DELETE).bind(id).execute(connection).await?;
+        Ok(DeleteOutcome::Deleted)
+    }
+}
+
+impl Store {
+    pub(crate) async fn put_manifest(&self, manifest: PutManifest) -> Result<PutManifestOutcome> {
+        self.write(manifest).await
+    }
+
+    pub(crate) async fn find_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<ManifestRecord>> {
+        let row: Option<ManifestRow> = sqlx::query_as(BY_DIGEST)
+            .bind(repository.as_str())
+            .bind(digest.to_bytes())
+            .fetch_optional(self.reads())
+            .await?;
+        row.map(manifest).transpose()
+    }
+
+    pub(crate) async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
+        let row: Option<ManifestRow> = sqlx::query_as(BY_TAG)
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .fetch_optional(self.reads())
+            .await?;
+        row.map(manifest).transpose()
+    }
+
+    pub(crate) async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        by: Option<&str>,
+    ) -> Result<DeleteOutcome> {
+        self.write(Delete { repository: repository.clone(), digest: *digest, by: by.map(str::to_owned) }).await
+    }
+}

@@ -1,0 +1,156 @@
+//! What points at manifests: tags with their history, and referrers. Pages are range scans of an index.
+
+use super::blobs::{digest, size, stored_size};
+use super::dialect::{digest_list, for_update};
+use super::manifests::json_list;
+use super::{Connection, Store, Transaction, repositories};
+use crate::{Error, ReferrerRecord, ReferrersPage, Result};
+use longshore_oci::{Digest, RepositoryName, Tag};
+
+statements! {
+    FIND_REPOSITORY = "SELECT id FROM repositories WHERE name = $1";
+    LIST_TAGS = "SELECT name FROM tags WHERE repository_id = $1 AND name > $2 ORDER BY name LIMIT $3";
+    RECORD_MOVE = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
+        SELECT m.repository_id, $2, m.digest, c.now, $3 FROM manifests m, clock c WHERE m.id = $1 \
+        AND m.digest IS DISTINCT FROM (SELECT h.digest FROM tag_history h \
+        WHERE h.repository_id = m.repository_id AND h.tag = $2 ORDER BY h.id DESC LIMIT 1)";
+    SET_TAG = "INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
+        VALUES ($1, $2, $3, (SELECT now FROM clock)) ON CONFLICT (repository_id, name) \
+        DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at";
+    LOCK_OF_MANIFEST = concat!("SELECT name FROM tags WHERE manifest_id = $1 ORDER BY name", for_update!());
+    RECORD_DELETED = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
+        SELECT t.repository_id, t.name, NULL, c.now, $2 FROM tags t, clock c WHERE t.manifest_id = $1";
+    DELETE_OF_MANIFEST = "DELETE FROM tags WHERE manifest_id = $1";
+    DELETE_TAG = "DELETE FROM tags WHERE repository_id = $1 AND name = $2";
+    RECORD_DELETE = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
+        VALUES ($1, $2, NULL, (SELECT now FROM clock), $3)";
+    LIST_REFERRERS = "SELECT p.digest, p.media_type, p.size, p.artifact_type, p.annotations FROM ( \
+        SELECT m.digest, m.media_type, m.size, COALESCE(m.artifact_type, m.config_media_type) AS artifact_type, \
+        m.annotations, COALESCE(octet_length(m.annotations), 0) + 512 AS own, \
+        SUM(COALESCE(octet_length(m.annotations), 0) + 512) OVER (ORDER BY m.digest) AS total \
+        FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+        WHERE r.name = $1 AND m.subject_digest = $2 AND m.digest > $3 \
+        AND ($4 = '' OR COALESCE(m.artifact_type, m.config_media_type) = $4) ORDER BY m.digest LIMIT $5 \
+        ) p WHERE p.total <= $6 OR p.total = p.own ORDER BY p.digest";
+    BESIDE_SUBJECT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d JOIN manifests m ON m.digest = d.digest \
+        JOIN repositories r ON r.id = m.repository_id \
+        WHERE r.name = $1 AND m.subject_digest IS DISTINCT FROM $3");
+}
+
+/// Lets the tag name the manifest, and records it if that is news: in this order, so that the history has the order in
+/// which writers had the tag's row.
+pub(super) async fn set_tag(
+    connection: &mut Connection,
+    repository_id: i64,
+    tag: &Tag,
+    manifest_id: i64,
+    by: Option<&str>,
+) -> Result<()> {
+    sqlx::query(SET_TAG).bind(repository_id).bind(tag.as_str()).bind(manifest_id).execute(&mut *connection).await?;
+    sqlx::query(RECORD_MOVE).bind(manifest_id).bind(tag.as_str()).bind(by).execute(connection).await?;
+    Ok(())
+}
+
+/// Deletes every tag that names the manifest. They are locked first: one that is moving away right now stays, and
+/// its history does not say that it was deleted.
+pub(super) async fn delete_tags_of(connection: &mut Connection, manifest_id: i64, by: Option<&str>) -> Result<()> {
+    sqlx::query(LOCK_OF_MANIFEST).bind(manifest_id).fetch_all(&mut *connection).await?;
+    sqlx::query(RECORD_DELETED).bind(manifest_id).bind(by).execute(&mut *connection).await?;
+    sqlx::query(DELETE_OF_MANIFEST).bind(manifest_id).execute(connection).await?;
+    Ok(())
+}
+
+struct DeleteTag {
+    repository: RepositoryName,
+    tag: Tag,
+    by: Option<String>,
+}
+
+impl Transaction for DeleteTag {
+    type Output = bool;
+
+    async fn run(&self, connection: &mut Connection) -> Result<bool> {
+        let Some(repository_id) = repositories::find(connection, &self.repository).await? else { return Ok(false) };
+        let deleted =
+            sqlx::query(DELETE_TAG).bind(repository_id).bind(self.tag.as_str()).execute(&mut *connection).await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(RECORD_DELETE)
+            .bind(repository_id)
+            .bind(self.tag.as_str())
+            .bind(&self.by)
+            .execute(connection)
+            .await?;
+        Ok(true)
+    }
+}
+
+type ReferrerRow = (Vec<u8>, String, i64, Option<String>, Option<String>);
+
+fn referrer(row: ReferrerRow) -> Result<ReferrerRecord> {
+    let (stored_digest, media_type, stored_size, artifact_type, annotations) = row;
+    Ok(ReferrerRecord {
+        digest: digest(&stored_digest)?,
+        media_type,
+        size: size(stored_size)?,
+        artifact_type,
+        annotations,
+    })
+}
+
+fn tag(text: &str) -> Result<Tag> {
+    text.parse().map_err(|error| Error::Damaged { table: "tags", reason: format!("name {text:?}: {error}") })
+}
+
+impl Store {
+    pub(crate) async fn list_tags(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        limit: u32,
+    ) -> Result<Option<Vec<Tag>>> {
+        let repository: Option<(i64,)> =
+            sqlx::query_as(FIND_REPOSITORY).bind(repository.as_str()).fetch_optional(self.reads()).await?;
+        let Some((repository_id,)) = repository else { return Ok(None) };
+        let rows: Vec<(String,)> = sqlx::query_as(LIST_TAGS)
+            .bind(repository_id)
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(|(text,)| tag(text)).collect::<Result<_>>().map(Some)
+    }
+
+    pub(crate) async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, by: Option<&str>) -> Result<bool> {
+        self.write(DeleteTag { repository: repository.clone(), tag: tag.clone(), by: by.map(str::to_owned) }).await
+    }
+
+    pub(crate) async fn list_referrers(&self, page: ReferrersPage<'_>) -> Result<Vec<ReferrerRecord>> {
+        let rows: Vec<ReferrerRow> = sqlx::query_as(LIST_REFERRERS)
+            .bind(page.repository.as_str())
+            .bind(page.subject.to_bytes())
+            .bind(page.after.map(Digest::to_bytes).unwrap_or_default())
+            .bind(page.artifact_type.unwrap_or_default())
+            .bind(i64::from(page.limit))
+            .bind(stored_size(page.max_bytes))
+            .fetch_all(self.reads())
+            .await?;
+        rows.into_iter().map(referrer).collect()
+    }
+
+    pub(crate) async fn manifests_beside_subject(
+        &self,
+        repository: &RepositoryName,
+        manifests: &[Digest],
+        subject: &Digest,
+    ) -> Result<Vec<Digest>> {
+        let rows: Vec<(Vec<u8>,)> = sqlx::query_as(BESIDE_SUBJECT)
+            .bind(repository.as_str())
+            .bind(json_list(manifests))
+            .bind(subject.to_bytes())
+            .fetch_all(self.reads())
+            .await?;
+        rows.iter().map(|(bytes,)| digest(bytes)).collect()
+    }
+}

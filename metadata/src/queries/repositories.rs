@@ -1,0 +1,83 @@
+//! Repositories: known from the first push, listed once they hold a manifest.
+
+use super::dialect::for_update;
+use super::{Connection, Store, Transaction};
+use crate::{Error, Lifetimes, Result};
+use longshore_oci::RepositoryName;
+use std::time::Duration;
+
+statements! {
+    PING = "SELECT 1";
+    FIND = "SELECT id FROM repositories WHERE name = $1";
+    INSERT = "INSERT INTO repositories (name, created_at) VALUES ($1, (SELECT now FROM clock)) ON CONFLICT (name) DO NOTHING";
+    LOCK = concat!("SELECT id FROM repositories WHERE id = $1", for_update!());
+    LIST = "SELECT r.name FROM repositories r WHERE r.name > $1 \
+        AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) ORDER BY r.name LIMIT $2";
+    SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2 \
+        WHERE id = 1 AND (promise <> $1 OR review_delay <> $2)";
+}
+
+/// The id of a repository, if it is known.
+pub(super) async fn find(connection: &mut Connection, name: &RepositoryName) -> Result<Option<i64>> {
+    let row: Option<(i64,)> = sqlx::query_as(FIND).bind(name.as_str()).fetch_optional(connection).await?;
+    Ok(row.map(|(id,)| id))
+}
+
+/// The id of a repository that is being pushed to: it comes to be with its first push.
+pub(super) async fn find_or_insert(connection: &mut Connection, name: &RepositoryName) -> Result<i64> {
+    if let Some(id) = find(connection, name).await? {
+        return Ok(id);
+    }
+    sqlx::query(INSERT).bind(name.as_str()).execute(&mut *connection).await?;
+    let id = find(connection, name).await?;
+    id.ok_or_else(|| Error::Damaged { table: "repositories", reason: "a new row is not there".into() })
+}
+
+/// Waits for every transaction that adds a blob or a manifest to the repository, and lets no new one begin: each of
+/// them holds the repository's row by its foreign key.
+pub(super) async fn lock(connection: &mut Connection, id: i64) -> Result<()> {
+    sqlx::query(LOCK).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// A name as the database gave it back.
+pub(super) fn name(text: &str) -> Result<RepositoryName> {
+    text.parse().map_err(|error| Error::Damaged { table: "repositories", reason: format!("name {text:?}: {error}") })
+}
+
+/// Microseconds, as the database counts time.
+pub(super) fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
+}
+
+struct SetLifetimes(Lifetimes);
+
+impl Transaction for SetLifetimes {
+    type Output = ();
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        sqlx::query(SET_LIFETIMES)
+            .bind(microseconds(self.0.promise))
+            .bind(microseconds(self.0.review_delay))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    pub(crate) async fn ping(&self) -> Result<()> {
+        sqlx::query(PING).execute(self.reads()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
+        self.write(SetLifetimes(lifetimes)).await
+    }
+
+    pub(crate) async fn list_repositories(&self, after: &str, limit: u32) -> Result<Vec<RepositoryName>> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(self.reads()).await?;
+        rows.iter().map(|(text,)| name(text)).collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! Upload sessions. The fence decides between two writers of one session: it rises with each claim, and only the
+//! newest can save or commit.
+
+use super::blobs::{self, size, stored_size};
+use super::dialect::for_update;
+use super::repositories::{self, microseconds};
+use super::{Connection, Store, Transaction};
+use crate::{
+    CommitOutcome, CommitUpload, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress, UploadId,
+    UploadRecord,
+};
+
+statements! {
+    BEGIN = "INSERT INTO uploads (id, repository_id, principal, received, hash_state, fence, created_at, expires_at) \
+        VALUES ($1, $2, $3, 0, $4, 0, (SELECT now FROM clock), (SELECT now FROM clock) + $5)";
+    // An object that was attached and never saved to may not even exist: until then the bytes are the staged ones.
+    FIND = "SELECT u.received, u.hash_state, u.staged, \
+        CASE WHEN u.received > 0 AND COALESCE(octet_length(u.staged), 0) = 0 THEN o.key END, u.fence FROM uploads u \
+        JOIN repositories r ON r.id = u.repository_id LEFT JOIN objects o ON o.id = u.object_id \
+        WHERE u.id = $1 AND r.name = $2 AND u.principal IS NOT DISTINCT FROM $3 \
+        AND u.expires_at > (SELECT now FROM clock)";
+    CLAIM = "UPDATE uploads SET fence = fence + 1 WHERE id = $1 \
+        AND repository_id = (SELECT id FROM repositories WHERE name = $2) \
+        AND principal IS NOT DISTINCT FROM $3 AND expires_at > (SELECT now FROM clock)";
+    LOCK = concat!("SELECT repository_id, object_id FROM uploads WHERE id = $1 AND fence = $2", for_update!());
+    LOCK_UNSAVED = concat!("SELECT object_id FROM uploads WHERE id = $1 AND fence = $2 \
+        AND (received = 0 OR octet_length(staged) > 0)", for_update!());
+    INSERT_OBJECT = "INSERT INTO objects (key, backend, size, state, created_at) \
+        VALUES ($1, $2, 0, 'pending', (SELECT now FROM clock)) RETURNING id";
+    ATTACH = "UPDATE uploads SET object_id = $2 WHERE id = $1";
+    SAVE = "UPDATE uploads SET received = $3, hash_state = $4, staged = $5, \
+        expires_at = (SELECT now FROM clock) + $6 WHERE id = $1 AND fence = $2";
+    DELETE = "DELETE FROM uploads WHERE id = $1";
+    OBJECT_LIVE = "UPDATE objects SET state = 'live', size = $2 WHERE id = $1";
+    CONDEMN = "INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
+        SELECT o.key, o.backend, o.size, $2, c.now, c.now FROM objects o, clock c WHERE o.id = $1";
+    DELETE_OBJECT = "DELETE FROM objects WHERE id = $1";
+    FIND_OBJECT_OF = concat!("SELECT object_id FROM uploads WHERE id = $1 \
+        AND repository_id = (SELECT id FROM repositories WHERE name = $2) \
+        AND principal IS NOT DISTINCT FROM $3", for_update!());
+}
+
+type UploadRow = (i64, Vec<u8>, Option<Vec<u8>>, Option<String>, i64);
+
+fn upload(id: UploadId, row: UploadRow) -> Result<UploadRecord> {
+    let (received, hash_state, staged, object_key, fence) = row;
+    let received = size(received)?;
+    Ok(UploadRecord { id, received, hash_state, staged: staged.unwrap_or_default(), object_key, fence })
+}
+
+async fn select_upload(connection: &mut Connection, address: &UploadAddress) -> Result<Option<UploadRow>> {
+    let row = sqlx::query_as(FIND)
+        .bind(address.id.to_string())
+        .bind(address.repository.as_str())
+        .bind(&address.principal)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row)
+}
+
+/// Deletes an object's row and remembers its key for deletion. Nothing was ever read from it: no wait is needed.
+pub(super) async fn condemn_object(connection: &mut Connection, object_id: i64, reason: &str) -> Result<()> {
+    sqlx::query(CONDEMN).bind(object_id).bind(reason).execute(&mut *connection).await?;
+    sqlx::query(DELETE_OBJECT).bind(object_id).execute(connection).await?;
+    Ok(())
+}
+
+/// Deletes a session, and condemns the object that it was writing.
+pub(super) async fn end_session(
+    connection: &mut Connection,
+    id: &str,
+    object_id: Option<i64>,
+    reason: &str,
+) -> Result<()> {
+    sqlx::query(DELETE).bind(id).execute(&mut *connection).await?;
+    match object_id {
+        Some(object_id) => condemn_object(connection, object_id, reason).await,
+        None => Ok(()),
+    }
+}
+
+/// The session's repository and object, if this fence still holds it.
+async fn lock(connection: &mut Connection, id: UploadId, fence: i64) -> Result<Option<(i64, Option<i64>)>> {
+    Ok(sqlx::query_as(LOCK).bind(id.to_string()).bind(fence).fetch_optional(connection).await?)
+}
+
+struct Begin {
+    id: UploadId,
+    upload: NewUpload,
+}
+
+impl Transaction for Begin {
+    type Output = UploadId;
+
+    async fn run(&self, connection: &mut Connection) -> Result<UploadId> {
+        let repository_id = repositories::find_or_insert(connection, &self.upload.repository).await?;
+        sqlx::query(BEGIN)
+            .bind(self.id.to_string())
+            .bind(repository_id)
+            .bind(&self.upload.principal)
+            .bind(&self.upload.hash_state)
+            .bind(microseconds(self.upload.lifetime))
+            .execute(connection)
+            .await?;
+        Ok(self.id)
+    }
+}
+
+struct Claim(UploadAddress);
+
+impl Transaction for Claim {
+    type Output = Option<UploadRecord>;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Option<UploadRecord>> {
+        let Self(address) = self;
+        sqlx::query(CLAIM)
+            .bind(address.id.to_string())
+            .bind(address.repository.as_str())
+            .bind(&address.principal)
+            .execute(&mut *connection)
+            .await?;
+        let row = select_upload(connection, address).await?;
+        row.map(|row| upload(address.id, row)).transpose()
+    }
+}
+
+struct Attach {
+    id: UploadId,
+    fence: i64,
+    key: String,
+    backend: String,
+}
+
+impl Transaction for Attach {
+    type Output = bool;
+
+    async fn run(&self, connection: &mut Connection) -> Result<bool> {
+        let id = self.id.to_string();
+        let unsaved: Option<(Option<i64>,)> =
+            sqlx::query_as(LOCK_UNSAVED).bind(&id).bind(self.fence).fetch_optional(&mut *connection).await?;
+        let Some((abandoned,)) = unsaved else { return Ok(false) };
+        let (object_id,): (i64,) =
+            sqlx::query_as(INSERT_OBJECT).bind(&self.key).bind(&self.backend).fetch_one(&mut *connection).await?;
+        sqlx::query(ATTACH).bind(&id).bind(object_id).execute(&mut *connection).await?;
+        if let Some(abandoned) = abandoned {
+            condemn_object(connection, abandoned, "its writer ended before it saved anything").await?;
+        }
+        Ok(true)
+    }
+}
+
+impl Transaction for SaveProgress {
+    type Output = bool;
+
+    async fn run(&self, connection: &mut Connection) -> Result<bool> {
+        let saved = sqlx::query(SAVE)
+            .bind(self.id.to_string())
+            .bind(self.fence)
+            .bind(stored_size(self.received))
+            .bind(&self.hash_state)
+            .bind(&self.staged)
+            .bind(microseconds(self.lifetime))
+            .execute(connection)
+            .await?;
+        Ok(saved.rows_affected() == 1)
+    }
+}
+
+impl Transaction for CommitUpload {
+    type Output = CommitOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<CommitOutcome> {
+        let Some((repository_id, object_id)) = lock(connection, self.id, self.fence).await? else {
+            return Ok(CommitOutcome::SessionLost);
+        };
+        let (blob_object, inline) = match (&self.content, object_id) {
+            (StoredContent::Inline(bytes), _) => (None, Some(bytes.as_slice())),
+            (StoredContent::AttachedObject, Some(object_id)) => (Some(object_id), None),
+            (StoredContent::AttachedObject, None) => {
+                return Err(Error::Damaged { table: "uploads", reason: format!("{} has no object", self.id) });
+            }
+        };
+        let (blob_id, is_new) =
+            blobs::find_or_insert(connection, &self.digest, self.size, blob_object, inline).await?;
+        blobs::grant(connection, repository_id, blob_id).await?;
+        let id = self.id.to_string();
+        match blob_object {
+            Some(object_id) if is_new => {
+                sqlx::query(OBJECT_LIVE).bind(object_id).bind(stored_size(self.size)).execute(&mut *connection).await?;
+                end_session(connection, &id, None, "").await?;
+            }
+            _ => end_session(connection, &id, object_id, "the blob was here already").await?,
+        }
+        Ok(CommitOutcome::Committed)
+    }
+}
+
+struct Cancel(UploadAddress);
+
+impl Transaction for Cancel {
+    type Output = bool;
+
+    async fn run(&self, connection: &mut Connection) -> Result<bool> {
+        let Self(address) = self;
+        let id = address.id.to_string();
+        let row: Option<(Option<i64>,)> = sqlx::query_as(FIND_OBJECT_OF)
+            .bind(&id)
+            .bind(address.repository.as_str())
+            .bind(&address.principal)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some((object_id,)) = row else { return Ok(false) };
+        end_session(connection, &id, object_id, "the upload was cancelled").await?;
+        Ok(true)
+    }
+}
+
+impl Store {
+    pub(crate) async fn begin_upload(&self, upload: NewUpload) -> Result<UploadId> {
+        self.write(Begin { id: UploadId::random(), upload }).await
+    }
+
+    pub(crate) async fn find_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
+        let mut connection = self.reads().acquire().await?;
+        let row = select_upload(&mut connection, &address).await?;
+        row.map(|row| upload(address.id, row)).transpose()
+    }
+
+    pub(crate) async fn claim_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
+        self.write(Claim(address)).await
+    }
+
+    pub(crate) async fn attach_object(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
+        self.write(Attach { id, fence, key: key.to_owned(), backend: backend.to_owned() }).await
+    }
+
+    pub(crate) async fn save_progress(&self, progress: SaveProgress) -> Result<bool> {
+        self.write(progress).await
+    }
+
+    pub(crate) async fn commit_upload(&self, commit: CommitUpload) -> Result<CommitOutcome> {
+        self.write(commit).await
+    }
+
+    pub(crate) async fn cancel_upload(&self, address: UploadAddress) -> Result<bool> {
+        self.write(Cancel(address)).await
+    }
+}

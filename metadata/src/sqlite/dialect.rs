@@ -1,0 +1,39 @@
+//! The fragments in which SQLite's SQL differs from PostgreSQL's. The twin of `postgres/dialect.rs`. There is one
+//! writer, so rows need no locks.
+
+/// Locks the selected rows until the transaction ends: the one writer holds them all.
+macro_rules! for_update {
+    () => {
+        ""
+    };
+}
+
+/// Keeps the rows of one table of the select from being deleted until the transaction ends: nobody else writes.
+macro_rules! for_key_share {
+    ($table:literal) => {
+        ""
+    };
+}
+
+/// Locks the selected rows and passes over those that another transaction holds: there is none.
+macro_rules! skip_locked {
+    () => {
+        ""
+    };
+}
+
+/// A one-column table `digest` from a parameter that holds a JSON list of hexadecimal text.
+macro_rules! digest_list {
+    ($parameter:literal) => {
+        concat!("(SELECT unhex(value) AS digest FROM json_each(", $parameter, "))")
+    };
+}
+
+/// A one-column table `value` from a parameter that holds a JSON list of text.
+macro_rules! text_list {
+    ($parameter:literal) => {
+        concat!("(SELECT value FROM json_each(", $parameter, "))")
+    };
+}
+
+pub(super) use {digest_list, for_key_share, for_update, skip_locked, text_list};
