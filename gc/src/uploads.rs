@@ -1,0 +1,18 @@
+//! Sessions that nobody goes on with.
+
+use crate::{Error, House};
+
+/// Sessions in one transaction: few, so that no writer waits for long.
+const BATCH: u32 = 100;
+
+/// Ends every session that has expired, and condemns its object.
+pub(crate) async fn expire(house: &House) -> Result<u64, Error> {
+    let mut total = 0;
+    loop {
+        let expired = house.metadata.expire_uploads(BATCH).await?;
+        total += expired.sessions;
+        if expired.sessions < u64::from(BATCH) {
+            return Ok(total);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod blobs;
+mod error;
+mod lists;
+mod manifests;
+mod referrers;
+mod rules;
+mod session;
+mod sessions;
+mod uploads;
+
+pub use blobs::{Blob, BlobReader};
+pub use error::Error;
+pub use lists::Page;
+pub use manifests::{PushedManifest, StoredManifest};
+pub use referrers::Referrers;
+pub use rules::Rules;
+pub use uploads::{Body, BodyError, Chunk};
+
+use longshore_metadata::Metadata;
+use longshore_storage::FileStore;
+use std::sync::Arc;
+
+/// What every call of this crate answers.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A registry. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    metadata: Metadata,
+    files: FileStore,
+    rules: Arc<Rules>,
+    sessions: sessions::OpenSessions,
+}
+
+impl Registry {
+    /// A registry over this database and these files.
+    pub fn new(metadata: Metadata, files: FileStore, rules: Rules) -> Self {
+        Self { metadata, files, rules: Arc::new(rules), sessions: sessions::OpenSessions::default() }
+    }
+
+    /// The rules that it keeps.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Whether both the database and the disk below the files answer, as a readiness probe asks.
+    ///
+    /// # Errors
+    /// That of the first one that does not.
+    pub async fn check(&self) -> Result<()> {
+        self.metadata.ping().await?;
+        self.files.check().await?;
+        Ok(())
+    }
+
+    /// Waits until every upload that is being written has come to its end and saved how far it came.
+    pub async fn settle(&self) {
+        self.sessions.settle().await;
+    }
+}

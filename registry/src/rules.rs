@@ -1,0 +1,25 @@
+//! What an operator decides about the registry's behaviour.
+
+use longshore_oci::ManifestLimits;
+use std::time::Duration;
+
+/// The rules of a registry.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Blobs of at most so many bytes live in the database.
+    pub inline_max: usize,
+    /// The largest blob, in bytes, if there is a limit.
+    pub blob_max: Option<u64>,
+    /// The largest manifest, in bytes.
+    pub manifest_max: usize,
+    /// What one manifest may hold.
+    pub manifest_limits: ManifestLimits,
+    /// How many tags one push of a manifest by digest may set.
+    pub tags_per_push: usize,
+    /// Whether a manifest may name blobs and manifests that are not here.
+    pub allow_sparse: bool,
+    /// How long an upload session stays without a new byte.
+    pub upload_lifetime: Duration,
+    /// The longest page of a list.
+    pub page_max: u32,
+}

@@ -1,0 +1,212 @@
+//! Pushing blobs: sessions, chunks, the whole blob in one request, mounts.
+
+use crate::{Error, Registry, Result, session::Session};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use longshore_metadata::{MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord};
+use longshore_oci::{Algorithm, Digest, RepositoryName};
+use longshore_storage::BlobHasher;
+use std::{future::Future, pin::Pin};
+
+/// The bytes of a request as they arrive.
+pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send>>;
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client hung up, or broke the rules of HTTP.
+    #[error("the connection broke")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No byte came for too long.
+    #[error("no byte came for {seconds} s")]
+    Idle {
+        /// How long.
+        seconds: u64,
+    },
+}
+
+/// A part of a blob.
+pub struct Chunk {
+    /// Where it says that it begins.
+    pub start: Option<u64>,
+    /// How long it says that it is.
+    pub length: Option<u64>,
+    /// Its bytes.
+    pub body: Body,
+}
+
+/// Where a mount without `from` looks: more repositories than this hold only what everybody has.
+const MOUNT_CANDIDATES: u32 = 100;
+
+impl Registry {
+    /// Opens an upload session whose bytes are to be hashed by this algorithm.
+    pub async fn begin_upload(
+        &self,
+        repository: &RepositoryName,
+        by: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<UploadId> {
+        let upload = NewUpload {
+            repository: repository.clone(),
+            principal: by.map(str::to_owned),
+            hash_state: BlobHasher::new(algorithm).save(),
+            lifetime: self.rules.upload_lifetime,
+        };
+        Ok(self.metadata.begin_upload(upload).await?)
+    }
+
+    /// How many bytes of the session are durable.
+    pub async fn upload_progress(&self, address: UploadAddress) -> Result<u64> {
+        let id = address.id;
+        let record = self.metadata.find_upload(address).await?;
+        record.map(|record| record.received).ok_or(Error::UploadUnknown { id })
+    }
+
+    /// Appends a chunk; answers how many bytes of the session are durable now. If the body breaks off, what came
+    /// before is kept.
+    pub async fn append(&self, address: UploadAddress, chunk: Chunk) -> Result<u64> {
+        let registry = self.clone();
+        detached(async move {
+            let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
+            let mut session = registry.claim(address, chunk.start).await?;
+            let outcome = receive(&mut session, chunk).await;
+            let saved = match outcome {
+                Ok(()) => session.save().await,
+                // A later request goes on from here.
+                Err(Error::Body(error)) => session.save().await.and(Err(error.into())),
+                Err(error) => Err(error),
+            };
+            drop(turn);
+            saved
+        })
+        .await
+    }
+
+    /// Appends what is left and ends the session with a blob of this digest.
+    pub async fn finish_upload(&self, address: UploadAddress, digest: Digest, chunk: Chunk) -> Result<()> {
+        let registry = self.clone();
+        detached(async move {
+            let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
+            let mut session = registry.claim(address, chunk.start).await?;
+            session.expect(digest.algorithm());
+            receive(&mut session, chunk).await?;
+            let committed = session.commit(digest).await;
+            drop(turn);
+            committed
+        })
+        .await
+    }
+
+    /// Takes a whole blob in one request. A small one needs no session: it is one transaction.
+    pub async fn push_blob(
+        &self,
+        repository: &RepositoryName,
+        by: Option<&str>,
+        digest: Digest,
+        mut chunk: Chunk,
+    ) -> Result<()> {
+        let (registry, repository, by) = (self.clone(), repository.clone(), by.map(str::to_owned));
+        detached(async move {
+            let mut head = Vec::new();
+            while head.len() <= registry.rules.inline_max {
+                let Some(bytes) = chunk.body.next().await.transpose()? else {
+                    return registry.put_small_blob(repository, digest, head).await;
+                };
+                head.extend_from_slice(&bytes);
+            }
+            let id = registry.begin_upload(&repository, by.as_deref(), digest.algorithm()).await?;
+            let turn = registry.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
+            let address = UploadAddress { repository, id, principal: by };
+            let pushed = registry.push_large_blob(address.clone(), digest, head, chunk).await;
+            drop(turn);
+            if pushed.is_err() {
+                // Nobody knows this session's name: nobody else will end it before it expires.
+                registry.metadata.cancel_upload(address).await?;
+            }
+            pushed
+        })
+        .await
+    }
+
+    async fn put_small_blob(&self, repository: RepositoryName, declared: Digest, content: Vec<u8>) -> Result<()> {
+        let computed = Digest::of(declared.algorithm(), &content);
+        if computed != declared {
+            return Err(Error::DigestMismatch { declared, computed });
+        }
+        Ok(self.metadata.put_inline_blob(PutInlineBlob { repository, digest: declared, content }).await?)
+    }
+
+    async fn push_large_blob(
+        &self,
+        address: UploadAddress,
+        digest: Digest,
+        head: Vec<u8>,
+        chunk: Chunk,
+    ) -> Result<()> {
+        let mut session = self.claim(address, None).await?;
+        session.write(head.into()).await?;
+        receive(&mut session, Chunk { length: None, ..chunk }).await?;
+        session.commit(digest).await
+    }
+
+    /// Takes the session for this request, if the chunk goes on where it ends.
+    async fn claim(&self, address: UploadAddress, start: Option<u64>) -> Result<Session> {
+        let id = address.id;
+        let record: Option<UploadRecord> = self.metadata.claim_upload(address).await?;
+        let record = record.ok_or(Error::UploadUnknown { id })?;
+        let received = record.received;
+        if let Some(start) = start
+            && start != received
+        {
+            return Err(Error::ChunkOutOfOrder { id, start, received });
+        }
+        Session::resume(self, record)
+    }
+
+    /// Ends the session without a blob.
+    pub async fn cancel_upload(&self, address: UploadAddress) -> Result<()> {
+        let id = address.id;
+        let _turn = self.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
+        if self.metadata.cancel_upload(address).await? { Ok(()) } else { Err(Error::UploadUnknown { id }) }
+    }
+
+    /// Grants a blob that another repository holds. Without `from`, any repository will do that `may_pull` lets the
+    /// caller pull from. False where there is none: the client uploads then.
+    pub async fn mount_blob(
+        &self,
+        target: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        may_pull: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<bool> {
+        let candidates = match from {
+            Some(from) => vec![from.clone()],
+            None => self.metadata.repositories_holding(digest, MOUNT_CANDIDATES).await?,
+        };
+        for from in candidates.iter().filter(|candidate| may_pull(candidate)) {
+            if self.metadata.mount_blob(target, from, digest).await? == MountOutcome::Mounted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Writes the chunk's bytes to the session.
+async fn receive(session: &mut Session, mut chunk: Chunk) -> Result<()> {
+    let begin = session.length();
+    while let Some(bytes) = chunk.body.next().await.transpose()? {
+        session.write(bytes).await?;
+    }
+    let sent = session.length() - begin;
+    match chunk.length {
+        Some(announced) if announced != sent => Err(Error::ChunkLength { announced, sent }),
+        _ => Ok(()),
+    }
+}
+
+/// Runs work that must come to its end even when the client, and with it the request, goes away: what is on its way
+/// to the disk is waited for before another request may take the session.
+async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|_| Error::ShuttingDown)?
+}

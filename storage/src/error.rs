@@ -1,0 +1,55 @@
+//! What can go wrong with bytes, by what the caller can do about it.
+
+use crate::ObjectKey;
+use std::{io, path::PathBuf};
+
+/// An error of storage.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no object of this key, or not all of it.
+    #[error("object {key} is not there or is shorter than recorded")]
+    Lost {
+        /// The key.
+        key: ObjectKey,
+    },
+    /// The disk is full: what was acknowledged before is safe, this write is not there.
+    #[error("the disk below storage.path is full")]
+    DiskFull(#[source] io::Error),
+    /// Another process works on this folder.
+    #[error("{path} is in use by another longshore: end it, or give this one a storage.path of its own")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be used.
+    #[error("storage.path {path} cannot be used")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk failed. A failed fsync is never tried again: what it was to make durable may be lost.
+    #[error("reading or writing object {key} failed")]
+    Io {
+        /// The key.
+        key: ObjectKey,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The process is about to end and runs no more work.
+    #[error("storage is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    pub(crate) fn io(key: &ObjectKey, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(source),
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => Self::Lost { key: key.clone() },
+            _ => Self::Io { key: key.clone(), source },
+        }
+    }
+}

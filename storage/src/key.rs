@@ -1,0 +1,61 @@
+//! The name of an object: random, sortable by time, never used twice.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+use uuid::Uuid;
+
+/// The key of an object: `objects/<uuidv7>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectKey(Uuid);
+
+/// A text that is no key of ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is not the key of an object")]
+pub struct KeyError(String);
+
+const PREFIX: &str = "objects/";
+
+impl ObjectKey {
+    /// A key that no object has had before.
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Where a file of this key lies below the storage folder: spread over 256 folders by the random end of the key.
+    pub(crate) fn path(&self) -> PathBuf {
+        let name = self.0.simple().to_string();
+        PathBuf::from("objects").join(&name[30..]).join(name)
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{PREFIX}{}", self.0.simple())
+    }
+}
+
+impl FromStr for ObjectKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let name = text.strip_prefix(PREFIX).and_then(|name| Uuid::try_parse(name).ok());
+        name.map(Self).filter(|key| key.to_string() == text).ok_or_else(|| KeyError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_text() {
+        let key = ObjectKey::random();
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+
+    #[test]
+    fn no_text_leads_out_of_the_folder() {
+        for text in ["", "objects/", "objects/../../etc/passwd", "0192f3a4b5c67d8e9f00112233445566", "objects/../x"] {
+            assert!(text.parse::<ObjectKey>().is_err(), "{text}");
+        }
+    }
+}
