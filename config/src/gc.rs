@@ -1,0 +1,30 @@
+//! `gc`: how long things stay that nobody refers to.
+
+use crate::duration;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Garbage collection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gc {
+    /// Time between two passes. Default 60 s.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// How long an acknowledged blob stays without a manifest. Default 24 h.
+    #[serde(with = "duration")]
+    pub promise: Duration,
+    /// How long an upload session lives after its last byte. Default 24 h.
+    #[serde(with = "duration")]
+    pub upload_expiry: Duration,
+    /// How long the bytes of a deleted object stay, so that downloads in flight end well. Default 1 h.
+    #[serde(with = "duration")]
+    pub object_delay: Duration,
+}
+
+impl Default for Gc {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self { interval: Duration::from_secs(60), promise: HOUR * 24, upload_expiry: HOUR * 24, object_delay: HOUR }
+    }
+}

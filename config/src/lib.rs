@@ -1,0 +1,52 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod address;
+mod auth;
+mod database;
+mod document;
+pub mod duration;
+mod environment;
+mod error;
+mod file;
+mod gc;
+mod http;
+mod keys;
+mod layers;
+mod limits;
+mod load;
+mod log;
+mod manifests;
+mod metrics;
+mod origin;
+mod reference;
+mod secret;
+mod settings;
+mod show;
+mod size;
+mod specimen;
+mod storage;
+mod suggest;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use auth::Auth;
+pub use database::Database;
+pub use environment::variable_name;
+pub use error::{ConfigError, Mistake, Problem};
+pub use gc::Gc;
+pub use http::{Http, Tls};
+pub use limits::Limits;
+pub use load::{Loaded, Sources};
+pub use log::{Log, LogFormat};
+pub use manifests::{Manifests, SparsePolicy};
+pub use metrics::Metrics;
+pub use origin::Origin;
+pub use reference::REFERENCE;
+pub use secret::Secret;
+pub use settings::Settings;
+pub use show::show;
+pub use size::{ByteSize, SizeError};
+pub use storage::Storage;

@@ -1,0 +1,27 @@
+//! The specimen: settings in which every optional value is there.
+//!
+//! Serialised, it is the list of all keys with an example for each; nothing else keeps such a list. A test refuses a
+//! specimen with a gap, so a new optional key cannot be forgotten.
+
+use crate::{Auth, ByteSize, Database, Http, Limits, Metrics, Secret, Settings, Tls};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Defaults where there are any, else a plausible example.
+pub(crate) fn specimen() -> Settings {
+    Settings {
+        http: Http {
+            tls: Some(Tls {
+                certificate: PathBuf::from("/etc/longshore/tls.crt"),
+                key: PathBuf::from("/etc/longshore/tls.key"),
+            }),
+            ..Http::default()
+        },
+        // Not a URL: it is masked as a whole, which is how a secret key is told from the others.
+        database: Database { url: Some(Secret::new("specimen")), ..Database::default() },
+        auth: Auth { htpasswd: Some(PathBuf::from("/etc/longshore/htpasswd")), ..Auth::default() },
+        limits: Limits { blob_size: Some(ByteSize::mib(10 * 1024)), ..Limits::default() },
+        metrics: Metrics { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))), ..Metrics::default() },
+        ..Settings::default()
+    }
+}

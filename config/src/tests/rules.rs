@@ -1,0 +1,148 @@
+//! Ranges, and rules between keys.
+
+use super::SettingsFile;
+use crate::Settings;
+
+#[track_caller]
+fn assert_complaint(yaml: &str, expected: &str) {
+    assert_eq!(SettingsFile::new(yaml).complaint(), expected);
+}
+
+#[track_caller]
+fn assert_accepted(yaml: &str) {
+    let loaded = SettingsFile::new(yaml).load(&[], &[]);
+    assert!(loaded.is_ok(), "{}", loaded.unwrap_err());
+}
+
+#[test]
+fn a_public_address_needs_a_decision_on_logins() {
+    for address in ["0.0.0.0:5000", "'[::]:5000'", "10.0.0.1:5000", "'[::ffff:10.0.0.1]:5000'"] {
+        let shown = address.trim_matches('\'');
+        assert_complaint(
+            &format!("http: {{ address: {address} }}"),
+            &format!(
+                "longshore.yaml:1:18: http.address: other machines can reach {shown}, and nobody would be asked to log in: \
+                 listen on 127.0.0.1, or set auth.htpasswd to a file of users, \
+                 or set auth.open to true to let everyone pull and push"
+            ),
+        );
+        assert_accepted(&format!("http: {{ address: {address} }}\nauth: {{ open: true }}"));
+        assert_accepted(&format!("http: {{ address: {address} }}\nauth: {{ htpasswd: /etc/users }}"));
+    }
+    for address in ["127.0.0.1:5000", "127.9.9.9:1", "'[::1]:5000'", "'[::ffff:127.0.0.1]:5000'"] {
+        assert_accepted(&format!("http: {{ address: {address} }}"));
+    }
+}
+
+#[test]
+fn logins() {
+    assert_complaint(
+        "auth: { open: true, htpasswd: /etc/users }",
+        "longshore.yaml:1:15: auth.open: contradicts auth.htpasswd: remove one of the two",
+    );
+    assert_complaint(
+        "auth: { htpasswd: '' }",
+        "longshore.yaml:1:19: auth.htpasswd: empty: name a file of users, or remove the key",
+    );
+    for realm in ["''", "'a\"b'", "'a\\b'", "\"a\\nb\"", "Käse"] {
+        assert_complaint(
+            &format!("auth: {{ realm: {realm} }}"),
+            "longshore.yaml:1:16: auth.realm: must be printable ASCII without quotes and backslashes, and not empty",
+        );
+    }
+}
+
+#[test]
+fn tls_needs_both_files() {
+    let both = "missing: TLS needs http.tls.certificate and http.tls.key: set both, or remove http.tls";
+    assert_complaint("http: { tls: { certificate: a.pem } }", &format!("http.tls.key: {both}"));
+    assert_complaint("http: { tls: { key: a.pem } }", &format!("http.tls.certificate: {both}"));
+}
+
+#[test]
+fn sizes_and_counts_have_ranges() {
+    let cases = [
+        ("limits: { manifest_size: 1MiB }", "1:26: limits.manifest_size: 1MiB is out of range: choose 4MiB to 64MiB"),
+        ("limits: { manifest_size: 65MiB }", "1:26: limits.manifest_size: 65MiB is out of range: choose 4MiB to 64MiB"),
+        ("storage: { inline_max: 65KiB }", "1:24: storage.inline_max: 65KiB is out of range: choose 0 to 64KiB"),
+        (
+            "limits: { blob_size: 0 }",
+            "1:22: limits.blob_size: 0 would refuse every blob: choose at least 1, or null for no limit",
+        ),
+        ("limits: { page_size: 0 }", "1:22: limits.page_size: 0 is out of range: choose 1 to 100000"),
+        ("limits: { page_size: 100001 }", "1:22: limits.page_size: 100001 is out of range: choose 1 to 100000"),
+        ("limits: { ranges: 0 }", "1:19: limits.ranges: 0 is out of range: choose 1 to 10000"),
+        ("limits: { tags_per_push: 0 }", "1:26: limits.tags_per_push: 0 is out of range: choose 1 to 1000"),
+        ("http: { max_connections: 0 }", "1:26: http.max_connections: 0 is out of range: choose 1 to 1000000"),
+        ("database: { max_connections: 0 }", "1:30: database.max_connections: 0 is out of range: choose 1 to 10000"),
+    ];
+    for (yaml, expected) in cases {
+        assert_complaint(yaml, &format!("longshore.yaml:{expected}"));
+    }
+    assert_accepted("limits: { manifest_size: 64MiB, page_size: 1 }\nstorage: { inline_max: 64KiB }");
+}
+
+#[test]
+fn durations_have_ranges() {
+    let cases = [
+        ("gc: { promise: 999ms }", "1:16: gc.promise: 999ms is out of range: choose 1s to 3650d"),
+        ("gc: { promise: 3651d }", "1:16: gc.promise: 3651d is out of range: choose 1s to 3650d"),
+        ("gc: { interval: 0s }", "1:17: gc.interval: 0s is out of range: choose 10ms to 3650d"),
+        ("gc: { upload_expiry: 0s }", "1:22: gc.upload_expiry: 0s is out of range: choose 1s to 3650d"),
+        ("gc: { object_delay: 4000d }", "1:21: gc.object_delay: 4000d is out of range: choose 0s to 3650d"),
+        ("http: { idle_timeout: 0s }", "1:23: http.idle_timeout: 0s is out of range: choose 100ms to 3650d"),
+        ("http: { header_timeout: 0s }", "1:25: http.header_timeout: 0s is out of range: choose 100ms to 3650d"),
+        ("http: { drain_delay: 4000d }", "1:22: http.drain_delay: 4000d is out of range: choose 0s to 3650d"),
+        ("http: { drain_timeout: 4000d }", "1:24: http.drain_timeout: 4000d is out of range: choose 0s to 3650d"),
+        (
+            "database: { acquire_timeout: 0s }",
+            "1:30: database.acquire_timeout: 0s is out of range: choose 1ms to 3650d",
+        ),
+    ];
+    for (yaml, expected) in cases {
+        assert_complaint(yaml, &format!("longshore.yaml:{expected}"));
+    }
+}
+
+#[test]
+fn databases() {
+    let unknown = "not a known database: write sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE";
+    for url in ["mysql://u:hunter2@db/x", "hunter2", "postgres:hunter2"] {
+        assert_complaint(
+            &format!("database: {{ url: '{url}' }}"),
+            &format!("longshore.yaml:1:18: database.url: {unknown}"),
+        );
+    }
+    for url in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:x.db?mode=memory"] {
+        assert_complaint(
+            &format!("database: {{ url: '{url}' }}"),
+            "longshore.yaml:1:18: database.url: SQLite needs a file: write sqlite:PATH",
+        );
+    }
+    for url in ["sqlite:x.db", "sqlite:///var/x.db", "postgres://db/x", "postgresql://u:p@db/x"] {
+        assert_accepted(&format!("database: {{ url: '{url}' }}"));
+    }
+}
+
+#[test]
+fn the_rest() {
+    assert_complaint("storage: { path: '' }", "longshore.yaml:1:18: storage.path: empty: name a directory");
+    assert_complaint("log: { level: '' }", "longshore.yaml:1:15: log.level: empty: write a level such as info");
+    assert_complaint(
+        "metrics: { address: 127.0.0.1:5000 }",
+        "longshore.yaml:1:21: metrics.address: is the main listener's address: \
+         choose another port, or remove the key to serve /metrics there",
+    );
+}
+
+#[test]
+fn settings_made_in_code_are_checked_as_well() {
+    let mut settings = Settings::default();
+    assert!(settings.validate().is_ok());
+    settings.limits.page_size = 0;
+    settings.storage.path = "".into();
+    assert_eq!(
+        settings.validate().unwrap_err().to_string(),
+        "storage.path: empty: name a directory\nlimits.page_size: 0 is out of range: choose 1 to 100000"
+    );
+}

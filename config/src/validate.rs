@@ -1,0 +1,168 @@
+//! Rules that one key's type cannot express: ranges, and keys that depend on each other.
+//!
+//! Every message says what to change. None holds a secret.
+
+use crate::database::Scheme;
+use crate::{ByteSize, Settings, duration};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// A rule that the settings break.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// The key to change.
+    pub(crate) key: &'static str,
+    /// Why, and what to change.
+    pub(crate) rule: String,
+}
+
+/// Checks everything, in the order of the sections.
+pub(crate) fn check(settings: &Settings) -> Vec<Broken> {
+    let mut rules = Rules { broken: Vec::new() };
+    rules.http(settings);
+    rules.database(settings);
+    rules.storage(settings);
+    rules.auth(settings);
+    rules.limits(settings);
+    rules.gc(settings);
+    rules.log_and_metrics(settings);
+    rules.broken
+}
+
+/// Far beyond any use, and within what databases hold in microseconds.
+const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+
+struct Rules {
+    broken: Vec<Broken>,
+}
+
+impl Rules {
+    fn refuse(&mut self, key: &'static str, rule: impl Into<String>) {
+        self.broken.push(Broken { key, rule: rule.into() });
+    }
+
+    fn within<T: PartialOrd + Display>(&mut self, key: &'static str, value: &T, range: &RangeInclusive<T>) {
+        if !range.contains(value) {
+            self.refuse(key, format!("{value} is out of range: choose {} to {}", range.start(), range.end()));
+        }
+    }
+
+    fn at_least(&mut self, key: &'static str, value: Duration, shortest: Duration) {
+        if !(shortest..=LONGEST).contains(&value) {
+            let (shown, from, to) = (duration::format(value), duration::format(shortest), duration::format(LONGEST));
+            self.refuse(key, format!("{shown} is out of range: choose {from} to {to}"));
+        }
+    }
+
+    fn http(&mut self, settings: &Settings) {
+        let http = &settings.http;
+        let auth = &settings.auth;
+        if is_public(http.address) && auth.htpasswd.is_none() && !auth.open {
+            self.refuse(
+                "http.address",
+                format!(
+                    "other machines can reach {}, and nobody would be asked to log in: listen on 127.0.0.1, \
+                     or set auth.htpasswd to a file of users, or set auth.open to true to let everyone pull and push",
+                    http.address
+                ),
+            );
+        }
+        if let Some(tls) = &http.tls {
+            let both = "TLS needs http.tls.certificate and http.tls.key: set both, or remove http.tls";
+            if tls.certificate.as_os_str().is_empty() {
+                self.refuse("http.tls.certificate", format!("missing: {both}"));
+            }
+            if tls.key.as_os_str().is_empty() {
+                self.refuse("http.tls.key", format!("missing: {both}"));
+            }
+        }
+        self.at_least("http.header_timeout", http.header_timeout, Duration::from_millis(100));
+        self.at_least("http.idle_timeout", http.idle_timeout, Duration::from_millis(100));
+        self.at_least("http.drain_delay", http.drain_delay, Duration::ZERO);
+        self.at_least("http.drain_timeout", http.drain_timeout, Duration::ZERO);
+        self.within("http.max_connections", &http.max_connections, &(1..=1_000_000));
+    }
+
+    fn database(&mut self, settings: &Settings) {
+        let database = &settings.database;
+        if let Some(url) = &database.url {
+            match Scheme::of(url.expose()) {
+                Some(Scheme::Sqlite { path })
+                    if path.is_empty() || path.contains(":memory:") || path.contains("mode=memory") =>
+                {
+                    self.refuse("database.url", "SQLite needs a file: write sqlite:PATH");
+                }
+                Some(_) => {}
+                // The text is not shown: it may be a password that ended up in the wrong variable.
+                None => self.refuse(
+                    "database.url",
+                    "not a known database: write sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE",
+                ),
+            }
+        }
+        self.within("database.max_connections", &database.max_connections, &(1..=10_000));
+        self.at_least("database.acquire_timeout", database.acquire_timeout, Duration::from_millis(1));
+    }
+
+    fn storage(&mut self, settings: &Settings) {
+        if settings.storage.path.as_os_str().is_empty() {
+            self.refuse("storage.path", "empty: name a directory");
+        }
+        self.within("storage.inline_max", &settings.storage.inline_max, &(ByteSize::new(0)..=ByteSize::kib(64)));
+    }
+
+    fn auth(&mut self, settings: &Settings) {
+        let auth = &settings.auth;
+        match &auth.htpasswd {
+            Some(path) if path.as_os_str().is_empty() => {
+                self.refuse("auth.htpasswd", "empty: name a file of users, or remove the key");
+            }
+            Some(_) if auth.open => self.refuse("auth.open", "contradicts auth.htpasswd: remove one of the two"),
+            _ => {}
+        }
+        // The realm stands in quotes in a response header.
+        let fits_a_header = |c: char| (c.is_ascii_graphic() || c == ' ') && c != '"' && c != '\\';
+        if auth.realm.is_empty() || !auth.realm.chars().all(fits_a_header) {
+            self.refuse("auth.realm", "must be printable ASCII without quotes and backslashes, and not empty");
+        }
+    }
+
+    fn limits(&mut self, settings: &Settings) {
+        let limits = &settings.limits;
+        self.within("limits.manifest_size", &limits.manifest_size, &(ByteSize::mib(4)..=ByteSize::mib(64)));
+        if limits.blob_size == Some(ByteSize::new(0)) {
+            self.refuse("limits.blob_size", "0 would refuse every blob: choose at least 1, or null for no limit");
+        }
+        self.within("limits.page_size", &limits.page_size, &(1..=100_000));
+        self.within("limits.ranges", &limits.ranges, &(1..=10_000));
+        self.within("limits.tags_per_push", &limits.tags_per_push, &(1..=1_000));
+    }
+
+    fn gc(&mut self, settings: &Settings) {
+        let gc = &settings.gc;
+        self.at_least("gc.interval", gc.interval, Duration::from_millis(10));
+        self.at_least("gc.promise", gc.promise, Duration::from_secs(1));
+        self.at_least("gc.upload_expiry", gc.upload_expiry, Duration::from_secs(1));
+        self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
+    }
+
+    fn log_and_metrics(&mut self, settings: &Settings) {
+        if settings.log.level.trim().is_empty() {
+            self.refuse("log.level", "empty: write a level such as info");
+        }
+        let address = settings.http.address;
+        if address.port() != 0 && settings.metrics.address == Some(address) {
+            self.refuse(
+                "metrics.address",
+                "is the main listener's address: choose another port, or remove the key to serve /metrics there",
+            );
+        }
+    }
+}
+
+/// Whether other machines may reach a listener on this address.
+fn is_public(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
