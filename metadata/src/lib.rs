@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![allow(clippy::duplicate_mod, reason = "queries are written once and compiled for each engine")]
 
 #[macro_use]
 mod statements;

@@ -34,14 +34,7 @@ pub struct Descriptor {
 impl Descriptor {
     /// A descriptor of the three fields that each must have.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type,
-            digest,
-            size,
-            artifact_type: None,
-            annotations: BTreeMap::new(),
-            urls: Vec::new(),
-        }
+        Self { media_type, digest, size, artifact_type: None, annotations: BTreeMap::new(), urls: Vec::new() }
     }
 }
 

@@ -67,9 +67,7 @@ impl FromStr for Algorithm {
         match text {
             "sha256" => Ok(Self::Sha256),
             "sha512" => Ok(Self::Sha512),
-            _ => Err(DigestError::UnsupportedAlgorithm {
-                algorithm: excerpt(text),
-            }),
+            _ => Err(DigestError::UnsupportedAlgorithm { algorithm: excerpt(text) }),
         }
     }
 }
@@ -189,9 +187,7 @@ impl Digest {
                 return Self::from_hash(algorithm, hash);
             }
         }
-        Err(DigestError::UnsupportedAlgorithm {
-            algorithm: format!("number {number}"),
-        })
+        Err(DigestError::UnsupportedAlgorithm { algorithm: format!("number {number}") })
     }
 
     /// The tag under which clients without the referrers API keep the referrers of this digest: `sha256-<hex>`.
@@ -228,11 +224,7 @@ impl FromStr for Digest {
         let algorithm: Algorithm = algorithm.parse()?;
         let expected = 2 * algorithm.hash_length();
         if encoded.len() != expected {
-            return Err(DigestError::WrongLength {
-                algorithm,
-                expected,
-                actual: encoded.len(),
-            });
+            return Err(DigestError::WrongLength { algorithm, expected, actual: encoded.len() });
         }
         let mut padded_hash = [0; LONGEST_HASH];
         for (position, pair) in encoded.as_bytes().chunks_exact(2).enumerate() {
@@ -271,10 +263,7 @@ fn is_algorithm(text: &str) -> bool {
 
 /// `[a-zA-Z0-9=_-]+`.
 fn is_encoded(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-'))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-'))
 }
 
 fn hexadecimal_digit(nibble: u8) -> char {
@@ -347,34 +336,21 @@ mod tests {
             "sha256:sha256:00",
         ];
         for text in malformed {
-            assert!(
-                matches!(text.parse::<Digest>(), Err(DigestError::Malformed { .. })),
-                "{text}"
-            );
+            assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed { .. })), "{text}");
         }
         let upper = EMPTY.to_uppercase().replace("SHA256", "sha256");
         assert!(matches!(upper.parse::<Digest>(), Err(DigestError::Malformed { .. })));
         assert_eq!(
             "sha256+b64u.x:YWJj=".parse::<Digest>(),
-            Err(DigestError::UnsupportedAlgorithm {
-                algorithm: "sha256+b64u.x".to_owned()
-            })
+            Err(DigestError::UnsupportedAlgorithm { algorithm: "sha256+b64u.x".to_owned() })
         );
         assert_eq!(
             "sha256:baddigeststring".parse::<Digest>(),
-            Err(DigestError::WrongLength {
-                algorithm: Algorithm::Sha256,
-                expected: 64,
-                actual: 15
-            })
+            Err(DigestError::WrongLength { algorithm: Algorithm::Sha256, expected: 64, actual: 15 })
         );
         assert_eq!(
             Digest::from_hash(Algorithm::Sha512, &[0; 32]),
-            Err(DigestError::WrongLength {
-                algorithm: Algorithm::Sha512,
-                expected: 128,
-                actual: 64
-            })
+            Err(DigestError::WrongLength { algorithm: Algorithm::Sha512, expected: 128, actual: 64 })
         );
     }
 
@@ -394,14 +370,8 @@ mod tests {
         let bytes = Digest::of(Algorithm::Sha256, b"x").to_bytes();
         assert_eq!((bytes[0], bytes.len()), (1, 33));
         assert!(matches!(Digest::from_bytes(&[]), Err(DigestError::Malformed { .. })));
-        assert!(matches!(
-            Digest::from_bytes(&[3; 33]),
-            Err(DigestError::UnsupportedAlgorithm { .. })
-        ));
-        assert!(matches!(
-            Digest::from_bytes(&[1; 65]),
-            Err(DigestError::WrongLength { .. })
-        ));
+        assert!(matches!(Digest::from_bytes(&[3; 33]), Err(DigestError::UnsupportedAlgorithm { .. })));
+        assert!(matches!(Digest::from_bytes(&[1; 65]), Err(DigestError::WrongLength { .. })));
     }
 
     #[test]

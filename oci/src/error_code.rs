@@ -104,19 +104,13 @@ mod tests {
         let codes: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(codes.len(), ErrorCode::ALL.len());
         for code in codes {
-            assert!(
-                code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'),
-                "{code}"
-            );
+            assert!(code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{code}");
         }
     }
 
     #[test]
     fn the_odd_one_is_spelt_as_the_spec_spells_it() {
-        assert_eq!(
-            serde_json::to_string(&ErrorCode::TooManyRequests).unwrap(),
-            "\"TOOMANYREQUESTS\""
-        );
+        assert_eq!(serde_json::to_string(&ErrorCode::TooManyRequests).unwrap(), "\"TOOMANYREQUESTS\"");
         assert_eq!(ErrorCode::TooManyRequests.to_string(), "TOOMANYREQUESTS");
     }
 }

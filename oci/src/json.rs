@@ -104,10 +104,7 @@ pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
 impl<'a> Object<'a> {
     /// The value under exactly this key.
     pub(crate) fn get(&self, key: &str) -> Option<&Json<'a>> {
-        let position = self
-            .0
-            .binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key))
-            .ok()?;
+        let position = self.0.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
         Some(&self.0[position].1)
     }
 
@@ -122,30 +119,16 @@ pub(crate) fn read(body: &[u8], limits: JsonLimits) -> Result<Json<'_>, JsonErro
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::ByteOrderMark);
     }
-    let text = std::str::from_utf8(body).map_err(|error| JsonError::NotUtf8 {
-        offset: error.valid_up_to(),
-    })?;
-    let reading = Reading {
-        limits,
-        values: Cell::new(0),
-        fault: Cell::new(None),
-    };
+    let text = std::str::from_utf8(body).map_err(|error| JsonError::NotUtf8 { offset: error.valid_up_to() })?;
+    let reading = Reading { limits, values: Cell::new(0), fault: Cell::new(None) };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = match (ValueSeed {
-        reading: &reading,
-        depth: 0,
-    })
-    .deserialize(&mut deserializer)
-    {
+    let value = match (ValueSeed { reading: &reading, depth: 0 }).deserialize(&mut deserializer) {
         Ok(value) => value,
         Err(error) => return Err(reading.explain(&error)),
     };
     match deserializer.end() {
         Ok(()) => Ok(value),
-        Err(error) => Err(JsonError::TrailingBytes {
-            line: error.line(),
-            column: error.column(),
-        }),
+        Err(error) => Err(JsonError::TrailingBytes { line: error.line(), column: error.column() }),
     }
 }
 
@@ -172,20 +155,12 @@ impl Reading {
 
     fn explain(&self, error: &serde_json::Error) -> JsonError {
         match self.fault.take() {
-            Some(Fault::DuplicateKey(key)) => JsonError::DuplicateKey {
-                key,
-                line: error.line(),
-                column: error.column(),
-            },
-            Some(Fault::TooDeep) => JsonError::TooDeep {
-                limit: self.limits.max_depth,
-            },
-            Some(Fault::TooManyValues) => JsonError::TooManyValues {
-                limit: self.limits.max_values,
-            },
-            None => JsonError::Malformed {
-                reason: error.to_string(),
-            },
+            Some(Fault::DuplicateKey(key)) => {
+                JsonError::DuplicateKey { key, line: error.line(), column: error.column() }
+            }
+            Some(Fault::TooDeep) => JsonError::TooDeep { limit: self.limits.max_depth },
+            Some(Fault::TooManyValues) => JsonError::TooManyValues { limit: self.limits.max_values },
+            None => JsonError::Malformed { reason: error.to_string() },
         }
     }
 }
@@ -203,10 +178,7 @@ impl ValueSeed<'_> {
         if self.depth >= self.reading.limits.max_depth {
             return Err(self.reading.stop(Fault::TooDeep));
         }
-        Ok(Self {
-            depth: self.depth + 1,
-            ..self
-        })
+        Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
@@ -316,10 +288,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: JsonLimits = JsonLimits {
-        max_depth: 4,
-        max_values: 10,
-    };
+    const LIMITS: JsonLimits = JsonLimits { max_depth: 4, max_values: 10 };
 
     fn text(text: &str) -> Json<'_> {
         Json::Text(Cow::Borrowed(text))
@@ -333,13 +302,7 @@ mod tests {
     fn values_of_every_kind() {
         let json = read(br#" {"b": [null, true, 3, -3, 0.5], "a": "x\ny", "c": {}} "#, LIMITS).unwrap();
         let Json::Object(object) = json else { panic!("{json:?}") };
-        let list = vec![
-            Json::Null,
-            Json::Boolean,
-            Json::Number(Some(3)),
-            Json::Number(None),
-            Json::Number(None),
-        ];
+        let list = vec![Json::Null, Json::Boolean, Json::Number(Some(3)), Json::Number(None), Json::Number(None)];
         assert_eq!(object.get("b"), Some(&Json::List(list)));
         assert_eq!(object.get("a"), Some(&text("x\ny")));
         assert_eq!(object.get("B"), None);
@@ -355,17 +318,10 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_found_at_any_depth_and_however_they_are_written() {
-        let duplicate = JsonError::DuplicateKey {
-            key: "a".to_owned(),
-            line: 1,
-            column: 13,
-        };
+        let duplicate = JsonError::DuplicateKey { key: "a".to_owned(), line: 1, column: 13 };
         assert_eq!(error(r#"{"a":1,"a":1}"#), duplicate);
         assert!(matches!(error(r#"{"a":1,"\u0061":1}"#), JsonError::DuplicateKey { .. }));
-        assert!(matches!(
-            error(r#"[{"x":{"a":1,"b":2,"a":3}}]"#),
-            JsonError::DuplicateKey { .. }
-        ));
+        assert!(matches!(error(r#"[{"x":{"a":1,"b":2,"a":3}}]"#), JsonError::DuplicateKey { .. }));
         assert!(read(br#"[{"a":1},{"a":1}]"#, LIMITS).is_ok());
     }
 
@@ -380,16 +336,7 @@ mod tests {
 
     #[test]
     fn extensions_of_json_are_refused() {
-        for body in [
-            "{'a':1}",
-            "{a:1}",
-            "[1,]",
-            "// x\n{}",
-            "NaN",
-            "[01]",
-            "\"\t\"",
-            "\"\\ud800\"",
-        ] {
+        for body in ["{'a':1}", "{a:1}", "[1,]", "// x\n{}", "NaN", "[01]", "\"\t\"", "\"\\ud800\""] {
             assert!(matches!(error(body), JsonError::Malformed { .. }), "{body}");
         }
     }
@@ -401,14 +348,8 @@ mod tests {
         assert_eq!(error(r#"{"a":[{"a":[{}]}]}"#), JsonError::TooDeep { limit: 4 });
         let deep = "[".repeat(1_000_000);
         assert_eq!(error(&deep), JsonError::TooDeep { limit: 4 });
-        let unlimited = JsonLimits {
-            max_depth: usize::MAX,
-            max_values: usize::MAX,
-        };
-        assert!(matches!(
-            read(deep.as_bytes(), unlimited),
-            Err(JsonError::Malformed { .. })
-        ));
+        let unlimited = JsonLimits { max_depth: usize::MAX, max_values: usize::MAX };
+        assert!(matches!(read(deep.as_bytes(), unlimited), Err(JsonError::Malformed { .. })));
     }
 
     #[test]

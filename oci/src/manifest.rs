@@ -78,12 +78,7 @@ impl Default for ManifestLimits {
     /// referrers or cache layers. Four annotations and 32 values a descriptor leave room for the most talkative build
     /// tools.
     fn default() -> Self {
-        Self {
-            max_depth: 32,
-            max_descriptors: 4096,
-            max_annotations: 16_384,
-            max_values: 131_072,
-        }
+        Self { max_depth: 32, max_descriptors: 4096, max_annotations: 16_384, max_values: 131_072 }
     }
 }
 
@@ -99,10 +94,7 @@ impl Manifest {
     /// [`ManifestError`] when the body is no manifest of a known type, could be read in two ways, or exceeds `limits`.
     /// Each is the client's to mend and maps to `MANIFEST_INVALID`.
     pub fn parse(body: &[u8], content_type: Option<&str>, limits: &ManifestLimits) -> Result<Self, ManifestError> {
-        let json_limits = JsonLimits {
-            max_depth: limits.max_depth,
-            max_values: limits.max_values,
-        };
+        let json_limits = JsonLimits { max_depth: limits.max_depth, max_values: limits.max_values };
         let document = json::read(body, json_limits)?;
         let Json::Object(object) = &document else {
             return Err(ManifestError::NotAnObject { found: document.kind() });
@@ -126,9 +118,7 @@ impl Manifest {
         };
         match kind {
             ManifestKind::Image => {
-                let config = collector
-                    .descriptor(&fields, "config")?
-                    .ok_or_else(|| fields.missing("config"))?;
+                let config = collector.descriptor(&fields, "config")?.ok_or_else(|| fields.missing("config"))?;
                 let layers = collector.required_descriptors(&fields, "layers")?;
                 manifest.config_media_type = Some(config.media_type.as_str().to_owned());
                 manifest.blobs = blobs_of(std::iter::once(config).chain(layers));

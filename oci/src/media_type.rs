@@ -83,11 +83,8 @@ impl MediaType {
 
     /// Whether layers of this type are fetched from elsewhere: a registry must not require that they were pushed to it.
     pub fn is_nondistributable(&self) -> bool {
-        self.as_str()
-            .starts_with("application/vnd.oci.image.layer.nondistributable.")
-            || self
-                .as_str()
-                .starts_with("application/vnd.docker.image.rootfs.foreign.")
+        self.as_str().starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.as_str().starts_with("application/vnd.docker.image.rootfs.foreign.")
     }
 
     /// Whether this is the manifest of a Docker schema 1 image, a format that no current client can use.
@@ -109,9 +106,7 @@ pub struct MediaTypeError {
 fn is_restricted_name(text: &str) -> bool {
     text.len() <= MAX_PART_BYTES
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
 }
 
 impl FromStr for MediaType {
@@ -124,9 +119,7 @@ impl FromStr for MediaType {
             Some((top, sub)) if is_restricted_name(top) && is_restricted_name(sub) => {
                 Ok(Self(Cow::Owned(without_parameters.to_owned())))
             }
-            _ => Err(MediaTypeError {
-                media_type: excerpt(text),
-            }),
+            _ => Err(MediaTypeError { media_type: excerpt(text) }),
         }
     }
 }
@@ -177,9 +170,9 @@ mod tests {
     #[test]
     fn refused() {
         let long = format!("application/{}", "a".repeat(128));
-        for text in [
-            "", "/", "a", "a/", "/a", "a/b/c", "a /b", "a/b c", "*/*", "a/*", "+a/b", "a/b,c/d", "ä/b", ";a/b", &long,
-        ] {
+        for text in
+            ["", "/", "a", "a/", "/a", "a/b/c", "a /b", "a/b c", "*/*", "a/*", "+a/b", "a/b,c/d", "ä/b", ";a/b", &long]
+        {
             assert!(text.parse::<MediaType>().is_err(), "{text}");
         }
         assert!(long[..long.len() - 1].parse::<MediaType>().is_ok());
@@ -187,11 +180,7 @@ mod tests {
 
     #[test]
     fn known_types_follow_the_grammar() {
-        for known in [
-            MediaType::OCI_MANIFEST,
-            MediaType::DOCKER_SCHEMA1_SIGNED,
-            MediaType::DOCKER_FOREIGN_LAYER_GZIP,
-        ] {
+        for known in [MediaType::OCI_MANIFEST, MediaType::DOCKER_SCHEMA1_SIGNED, MediaType::DOCKER_FOREIGN_LAYER_GZIP] {
             assert_eq!(known.as_str().parse(), Ok(known));
         }
     }
@@ -207,11 +196,7 @@ mod tests {
         ] {
             assert!(media_type.is_nondistributable(), "{media_type}");
         }
-        for media_type in [
-            MediaType::OCI_LAYER,
-            MediaType::DOCKER_LAYER_GZIP,
-            MediaType::OCI_CONFIG,
-        ] {
+        for media_type in [MediaType::OCI_LAYER, MediaType::DOCKER_LAYER_GZIP, MediaType::OCI_CONFIG] {
             assert!(!media_type.is_nondistributable(), "{media_type}");
         }
     }

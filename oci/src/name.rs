@@ -95,10 +95,7 @@ impl FromStr for RepositoryName {
     fn from_str(name: &str) -> Result<Self, NameError> {
         match check(name) {
             Ok(()) => Ok(Self(Arc::from(name))),
-            Err(fault) => Err(NameError {
-                name: excerpt(name),
-                fault,
-            }),
+            Err(fault) => Err(NameError { name: excerpt(name), fault }),
         }
     }
 }
@@ -140,16 +137,13 @@ mod tests {
     fn oracle(name: &str) -> bool {
         name.len() <= 255
             && name.split('/').all(|part| {
-                let mut runs: Vec<&str> = part
-                    .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-                    .collect();
+                let mut runs: Vec<&str> = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).collect();
                 // A part that begins and ends with letters or digits splits into empty runs at both ends.
                 if runs.len() < 2 || runs.first() != Some(&"") || runs.last() != Some(&"") {
                     return false;
                 }
                 runs.retain(|run| !run.is_empty());
-                runs.iter()
-                    .all(|run| matches!(*run, "." | "_" | "__") || run.chars().all(|c| c == '-'))
+                runs.iter().all(|run| matches!(*run, "." | "_" | "__") || run.chars().all(|c| c == '-'))
             })
     }
 
@@ -179,10 +173,7 @@ mod tests {
     fn the_length_is_limited() {
         assert!(accepted(&"a".repeat(255)));
         let error = "a".repeat(256).parse::<RepositoryName>().unwrap_err().to_string();
-        assert!(
-            error.ends_with("it has 256 bytes, shorten it to at most 255"),
-            "{error}"
-        );
+        assert!(error.ends_with("it has 256 bytes, shorten it to at most 255"), "{error}");
     }
 
     #[test]

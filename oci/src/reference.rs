@@ -32,11 +32,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        if text.contains(':') {
-            Ok(Self::Digest(text.parse()?))
-        } else {
-            Ok(Self::Tag(text.parse()?))
-        }
+        if text.contains(':') { Ok(Self::Digest(text.parse()?)) } else { Ok(Self::Tag(text.parse()?)) }
     }
 }
 
@@ -86,14 +82,8 @@ mod tests {
         assert_eq!(digest.to_string().parse(), Ok(Reference::Digest(digest)));
         let tag: Tag = "latest".parse().unwrap();
         assert_eq!("latest".parse(), Ok(Reference::Tag(tag)));
-        assert!(matches!(
-            "sha256:totallywrong".parse::<Reference>(),
-            Err(ReferenceError::Digest(_))
-        ));
-        assert!(matches!(
-            "latest:1".parse::<Reference>(),
-            Err(ReferenceError::Digest(_))
-        ));
+        assert!(matches!("sha256:totallywrong".parse::<Reference>(), Err(ReferenceError::Digest(_))));
+        assert!(matches!("latest:1".parse::<Reference>(), Err(ReferenceError::Digest(_))));
         assert!(matches!("a+b".parse::<Reference>(), Err(ReferenceError::Tag(_))));
         assert!(matches!("".parse::<Reference>(), Err(ReferenceError::Tag(_))));
     }
@@ -101,10 +91,7 @@ mod tests {
     #[test]
     fn the_fallback_tag_is_a_tag() {
         let digest = Digest::of(Algorithm::Sha512, b"content");
-        assert_eq!(
-            digest.fallback_tag().to_string().parse(),
-            Ok(Reference::from(digest.fallback_tag()))
-        );
+        assert_eq!(digest.fallback_tag().to_string().parse(), Ok(Reference::from(digest.fallback_tag())));
     }
 
     proptest! {

@@ -20,11 +20,7 @@ pub struct ReferrersIndex {
 impl ReferrersIndex {
     /// An index of these descriptors, in this order. The caller splits long lists into pages.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
-        Self {
-            schema_version: 2,
-            media_type: MediaType::OCI_INDEX,
-            manifests,
-        }
+        Self { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests }
     }
 
     /// The index as JSON; serve it as [`MediaType::OCI_INDEX`].
@@ -39,10 +35,7 @@ impl ReferrersIndex {
 /// is left out. The result is empty if the body is no index at all.
 pub fn descriptors_of_index(body: &[u8]) -> Vec<Descriptor> {
     // The body was bounded when it was pushed: no entry of it should be lost to a limit on values.
-    let limits = JsonLimits {
-        max_depth: 32,
-        max_values: usize::MAX,
-    };
+    let limits = JsonLimits { max_depth: 32, max_values: usize::MAX };
     let Ok(Json::Object(index)) = json::read(body, limits) else {
         return Vec::new();
     };
@@ -82,9 +75,7 @@ mod tests {
     fn what_is_written_is_an_index_and_can_be_read_again() {
         let mut signature = descriptor(b"signature");
         signature.artifact_type = Some("application/vnd.example.signature".to_owned());
-        signature
-            .annotations
-            .insert("created".to_owned(), "\"today\"\n".to_owned());
+        signature.annotations.insert("created".to_owned(), "\"today\"\n".to_owned());
         let descriptors = vec![signature, descriptor(b"sbom")];
         let body = ReferrersIndex::new(descriptors.clone()).to_json();
         assert_eq!(descriptors_of_index(&body), descriptors);
@@ -99,23 +90,13 @@ mod tests {
         let body = format!(
             r#"{{"manifests":[null, 7, {{}}, {good}, {{"mediaType":"a/b","digest":"sha256:1","size":3}}, {good}]}}"#
         );
-        assert_eq!(
-            descriptors_of_index(body.as_bytes()),
-            [descriptor(b"good"), descriptor(b"good")]
-        );
+        assert_eq!(descriptors_of_index(body.as_bytes()), [descriptor(b"good"), descriptor(b"good")]);
     }
 
     #[test]
     fn what_is_no_index_has_no_descriptors() {
-        for body in [
-            "",
-            "{}",
-            "[]",
-            "{\"manifests\":null}",
-            "{\"manifests\":{}}",
-            "{\"manifests\":[]}x",
-            "\u{feff}{}",
-        ] {
+        for body in ["", "{}", "[]", "{\"manifests\":null}", "{\"manifests\":{}}", "{\"manifests\":[]}x", "\u{feff}{}"]
+        {
             assert_eq!(descriptors_of_index(body.as_bytes()), [], "{body}");
         }
     }

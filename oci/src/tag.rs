@@ -71,10 +71,7 @@ impl FromStr for Tag {
     fn from_str(tag: &str) -> Result<Self, TagError> {
         match check(tag) {
             Ok(()) => Ok(Self(Box::from(tag))),
-            Err(fault) => Err(TagError {
-                tag: excerpt(tag),
-                fault,
-            }),
+            Err(fault) => Err(TagError { tag: excerpt(tag), fault }),
         }
     }
 }
@@ -123,18 +120,9 @@ mod tests {
     #[test]
     fn the_texts_say_what_to_change() {
         assert_eq!(error(""), "tag `` is invalid: send at least one character");
-        assert_eq!(
-            error(".a"),
-            "tag `.a` is invalid: begin it with a letter, a digit or `_`"
-        );
-        assert_eq!(
-            error("-a"),
-            "tag `-a` is invalid: begin it with a letter, a digit or `_`"
-        );
-        assert_eq!(
-            error("1+2"),
-            "tag `1+2` is invalid: use letters, digits, `.`, `_` and `-` only, not '+'"
-        );
+        assert_eq!(error(".a"), "tag `.a` is invalid: begin it with a letter, a digit or `_`");
+        assert_eq!(error("-a"), "tag `-a` is invalid: begin it with a letter, a digit or `_`");
+        assert_eq!(error("1+2"), "tag `1+2` is invalid: use letters, digits, `.`, `_` and `-` only, not '+'");
         assert!(error(&"a".repeat(129)).ends_with("it has 129 bytes, shorten it to at most 128"));
         assert!("a".repeat(128).parse::<Tag>().is_ok());
     }

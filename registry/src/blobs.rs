@@ -40,7 +40,8 @@ impl Registry {
 
     /// Finds a blob to read.
     pub async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Blob> {
-        let record = self.metadata.find_blob(repository, digest).await?.ok_or(Error::BlobUnknown { digest: *digest })?;
+        let record =
+            self.metadata.find_blob(repository, digest).await?.ok_or(Error::BlobUnknown { digest: *digest })?;
         let content = match record.content {
             BlobContent::Inline(bytes) => Content::Inline(bytes.into()),
             BlobContent::Object { key } => Content::Object(key.parse().map_err(|error| {

@@ -26,8 +26,14 @@ impl Registry {
         artifact_type: Option<&str>,
         after: Option<&Digest>,
     ) -> Result<Referrers> {
-        let page =
-            ReferrersPage { repository, subject, artifact_type, after, limit: self.rules.page_max, max_bytes: PAGE_BYTES };
+        let page = ReferrersPage {
+            repository,
+            subject,
+            artifact_type,
+            after,
+            limit: self.rules.page_max,
+            max_bytes: PAGE_BYTES,
+        };
         let records = self.metadata.list_referrers(page).await?;
         let mut descriptors = records.into_iter().map(descriptor).collect::<Result<Vec<_>>>()?;
         let next = match descriptors.last() {
@@ -58,7 +64,9 @@ impl Registry {
             return Ok(Vec::new());
         };
         let mut named = descriptors_of_index(&record.body);
-        named.retain(|descriptor| artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted)));
+        named.retain(|descriptor| {
+            artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted))
+        });
         if named.is_empty() {
             return Ok(named);
         }

@@ -120,8 +120,7 @@ impl Session {
             SessionBytes::Written(mut writer) => (Vec::new(), writer.sync().await?.hasher.save()),
         };
         let lifetime = self.registry.rules.upload_lifetime;
-        let progress =
-            SaveProgress { id: self.id, fence: self.fence, received: length, hash_state, staged, lifetime };
+        let progress = SaveProgress { id: self.id, fence: self.fence, received: length, hash_state, staged, lifetime };
         if !self.registry.metadata.save_progress(progress).await? {
             return Err(Error::UploadUnknown { id: self.id });
         }

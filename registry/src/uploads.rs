@@ -136,13 +136,7 @@ impl Registry {
         Ok(self.metadata.put_inline_blob(PutInlineBlob { repository, digest: declared, content }).await?)
     }
 
-    async fn push_large_blob(
-        &self,
-        address: UploadAddress,
-        digest: Digest,
-        head: Vec<u8>,
-        chunk: Chunk,
-    ) -> Result<()> {
+    async fn push_large_blob(&self, address: UploadAddress, digest: Digest, head: Vec<u8>, chunk: Chunk) -> Result<()> {
         let mut session = self.claim(address, None).await?;
         session.write(head.into()).await?;
         receive(&mut session, Chunk { length: None, ..chunk }).await?;

@@ -3,8 +3,8 @@
 //! A file is created under its final name at once: nothing reads it before a row names it, so there is nothing to
 //! rename. Durable means that the file and the folder that names it are fsynced.
 
-use crate::{Error, ObjectKey, ObjectStream, ObjectWriter, Result};
 use crate::{BlobHasher, read};
+use crate::{Error, ObjectKey, ObjectStream, ObjectWriter, Result};
 use longshore_oci::Algorithm;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -181,10 +181,7 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Runs blocking work beside the event loop.
-async fn run<T: Send + 'static>(
-    key: &ObjectKey,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T> {
+async fn run<T: Send + 'static>(key: &ObjectKey, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
     outcome.map_err(|source| Error::io(key, source))
 }

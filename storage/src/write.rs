@@ -42,14 +42,14 @@ pub struct ObjectWriter {
 /// File and hash are either here, or with the two threads that work on a batch.
 #[derive(Debug)]
 enum State {
-    Idle(File, BlobHasher),
-    Busy(JoinHandle<io::Result<File>>, JoinHandle<BlobHasher>),
+    Idle(File, Box<BlobHasher>),
+    Busy(JoinHandle<io::Result<File>>, JoinHandle<Box<BlobHasher>>),
     Failed,
 }
 
 impl ObjectWriter {
     pub(crate) fn new(key: ObjectKey, file: File, hasher: BlobHasher, length: u64, named_in: Option<PathBuf>) -> Self {
-        Self { key, length, batch: Vec::new(), batch_length: 0, state: State::Idle(file, hasher), named_in }
+        Self { key, length, batch: Vec::new(), batch_length: 0, state: State::Idle(file, Box::new(hasher)), named_in }
     }
 
     /// The object's key.
@@ -84,7 +84,7 @@ impl ObjectWriter {
         });
         let file = synced.await.map_err(|_| Error::ShuttingDown)?.map_err(|source| Error::io(&self.key, source))?;
         self.state = State::Idle(file, hasher.clone());
-        Ok(Durable { length: self.length, hasher })
+        Ok(Durable { length: self.length, hasher: *hasher })
     }
 
     async fn start_batch(&mut self) -> Result<()> {
@@ -102,7 +102,7 @@ impl ObjectWriter {
     }
 
     /// Waits for the batch that is under way, and takes file and hash.
-    async fn idle(&mut self) -> Result<(File, BlobHasher)> {
+    async fn idle(&mut self) -> Result<(File, Box<BlobHasher>)> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Idle(file, hasher) => Ok((file, hasher)),
             State::Busy(writing, hashing) => {

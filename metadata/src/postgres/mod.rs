@@ -111,7 +111,9 @@ impl Store {
 /// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
 /// again gives the right answer.
 fn lost_a_race(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(database) = error else { return false };
+    let sqlx::Error::Database(database) = error else {
+        return false;
+    };
     matches!(database.code().as_deref(), Some("40001" | "40P01" | "23503"))
 }
 

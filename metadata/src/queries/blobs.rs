@@ -108,11 +108,7 @@ impl Transaction for Renew {
     type Output = ();
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        sqlx::query(RENEW)
-            .bind(self.repository.as_str())
-            .bind(self.digest.to_bytes())
-            .execute(connection)
-            .await?;
+        sqlx::query(RENEW).bind(self.repository.as_str()).bind(self.digest.to_bytes()).execute(connection).await?;
         Ok(())
     }
 }
@@ -132,7 +128,9 @@ impl Transaction for Mount {
             .bind(self.digest.to_bytes())
             .fetch_optional(&mut *connection)
             .await?;
-        let Some((blob_id,)) = held else { return Ok(MountOutcome::NotThere) };
+        let Some((blob_id,)) = held else {
+            return Ok(MountOutcome::NotThere);
+        };
         let repository_id = repositories::find_or_insert(connection, &self.target).await?;
         grant(connection, repository_id, blob_id).await?;
         Ok(MountOutcome::Mounted)
@@ -156,33 +154,33 @@ impl Transaction for Delete {
         if let Some((by,)) = user {
             return Ok(DeleteOutcome::InUse { by: digest(&by)? });
         }
-        let deleted = sqlx::query(REVOKE)
-            .bind(self.repository.as_str())
-            .bind(self.digest.to_bytes())
-            .execute(connection)
-            .await?;
+        let deleted =
+            sqlx::query(REVOKE).bind(self.repository.as_str()).bind(self.digest.to_bytes()).execute(connection).await?;
         Ok(if deleted.rows_affected() == 0 { DeleteOutcome::Unknown } else { DeleteOutcome::Deleted })
     }
 }
 
 impl Store {
     pub(crate) async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
-        let row: Option<(i64, Option<Vec<u8>>, Option<String>)> = sqlx::query_as(FIND)
-            .bind(repository.as_str())
-            .bind(digest.to_bytes())
-            .fetch_optional(self.reads())
-            .await?;
-        let Some((stored, inline, key)) = row else { return Ok(None) };
+        let row: Option<(i64, Option<Vec<u8>>, Option<String>)> =
+            sqlx::query_as(FIND).bind(repository.as_str()).bind(digest.to_bytes()).fetch_optional(self.reads()).await?;
+        let Some((stored, inline, key)) = row else {
+            return Ok(None);
+        };
         let content = match (inline, key) {
             (Some(bytes), None) => BlobContent::Inline(bytes),
             (None, Some(key)) => BlobContent::Object { key },
-            _ => return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") }),
+            _ => {
+                return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") });
+            }
         };
         Ok(Some(BlobRecord { size: size(stored)?, content }))
     }
 
     pub(crate) async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
-        let Some((stored, spare)) = self.size_and_spare(repository, digest).await? else { return Ok(None) };
+        let Some((stored, spare)) = self.size_and_spare(repository, digest).await? else {
+            return Ok(None);
+        };
         if spare >= 0 {
             return Ok(Some(size(stored)?));
         }
@@ -207,11 +205,8 @@ impl Store {
     }
 
     pub(crate) async fn repositories_holding(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
-        let rows: Vec<(String,)> = sqlx::query_as(HOLDERS)
-            .bind(digest.to_bytes())
-            .bind(i64::from(limit))
-            .fetch_all(self.reads())
-            .await?;
+        let rows: Vec<(String,)> =
+            sqlx::query_as(HOLDERS).bind(digest.to_bytes()).bind(i64::from(limit)).fetch_all(self.reads()).await?;
         rows.iter().map(|(text,)| repositories::name(text)).collect()
     }
 

@@ -155,8 +155,7 @@ async fn select_digests(
     repository_id: i64,
     list: String,
 ) -> Result<HashSet<Digest>> {
-    let rows: Vec<(Vec<u8>,)> =
-        sqlx::query_as(statement).bind(repository_id).bind(list).fetch_all(connection).await?;
+    let rows: Vec<(Vec<u8>,)> = sqlx::query_as(statement).bind(repository_id).bind(list).fetch_all(connection).await?;
     rows.iter().map(|(bytes,)| digest(bytes)).collect()
 }
 
@@ -187,7 +186,9 @@ impl Transaction for Delete {
             .bind(self.digest.to_bytes())
             .fetch_optional(&mut *connection)
             .await?;
-        let Some((id, repository_id)) = row else { return Ok(DeleteOutcome::Unknown) };
+        let Some((id, repository_id)) = row else {
+            return Ok(DeleteOutcome::Unknown);
+        };
         let parent: Option<(Vec<u8>,)> =
             sqlx::query_as(PARENT_OF).bind(repository_id).bind(id).fetch_optional(&mut *connection).await?;
         if let Some((by,)) = parent {
@@ -218,11 +219,8 @@ impl Store {
     }
 
     pub(crate) async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
-        let row: Option<ManifestRow> = sqlx::query_as(BY_TAG)
-            .bind(repository.as_str())
-            .bind(tag.as_str())
-            .fetch_optional(self.reads())
-            .await?;
+        let row: Option<ManifestRow> =
+            sqlx::query_as(BY_TAG).bind(repository.as_str()).bind(tag.as_str()).fetch_optional(self.reads()).await?;
         row.map(manifest).transpose()
     }
 

@@ -70,7 +70,9 @@ impl Transaction for DeleteTag {
     type Output = bool;
 
     async fn run(&self, connection: &mut Connection) -> Result<bool> {
-        let Some(repository_id) = repositories::find(connection, &self.repository).await? else { return Ok(false) };
+        let Some(repository_id) = repositories::find(connection, &self.repository).await? else {
+            return Ok(false);
+        };
         let deleted =
             sqlx::query(DELETE_TAG).bind(repository_id).bind(self.tag.as_str()).execute(&mut *connection).await?;
         if deleted.rows_affected() == 0 {
@@ -112,7 +114,9 @@ impl Store {
     ) -> Result<Option<Vec<Tag>>> {
         let repository: Option<(i64,)> =
             sqlx::query_as(FIND_REPOSITORY).bind(repository.as_str()).fetch_optional(self.reads()).await?;
-        let Some((repository_id,)) = repository else { return Ok(None) };
+        let Some((repository_id,)) = repository else {
+            return Ok(None);
+        };
         let rows: Vec<(String,)> = sqlx::query_as(LIST_TAGS)
             .bind(repository_id)
             .bind(after)

@@ -180,8 +180,7 @@ impl Transaction for CommitUpload {
                 return Err(Error::Damaged { table: "uploads", reason: format!("{} has no object", self.id) });
             }
         };
-        let (blob_id, is_new) =
-            blobs::find_or_insert(connection, &self.digest, self.size, blob_object, inline).await?;
+        let (blob_id, is_new) = blobs::find_or_insert(connection, &self.digest, self.size, blob_object, inline).await?;
         blobs::grant(connection, repository_id, blob_id).await?;
         let id = self.id.to_string();
         match blob_object {

@@ -21,7 +21,7 @@ mod uploads;
 
 use crate::{ConnectOptions, Error, Result};
 use sqlx::{
-    Connection as _, ConnectOptions as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{str::FromStr, time::Duration};

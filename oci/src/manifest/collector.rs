@@ -19,12 +19,7 @@ pub(super) struct Collector<'l> {
 
 impl<'l> Collector<'l> {
     pub(super) fn new(limits: &'l ManifestLimits) -> Self {
-        Self {
-            limits,
-            descriptors: 0,
-            annotations: 0,
-            sizes: HashMap::new(),
-        }
+        Self { limits, descriptors: 0, annotations: 0, sizes: HashMap::new() }
     }
 
     /// The manifest's own annotations.
@@ -74,9 +69,7 @@ impl<'l> Collector<'l> {
     fn take(&mut self, json: &Json<'_>, place: Place) -> Result<Descriptor, ManifestError> {
         self.descriptors += 1;
         if self.descriptors > self.limits.max_descriptors {
-            return Err(ManifestError::TooManyDescriptors {
-                limit: self.limits.max_descriptors,
-            });
+            return Err(ManifestError::TooManyDescriptors { limit: self.limits.max_descriptors });
         }
         let descriptor = read_descriptor(json, place)?;
         self.count_annotations(descriptor.annotations.len())?;
@@ -95,9 +88,7 @@ impl<'l> Collector<'l> {
     fn count_annotations(&mut self, count: usize) -> Result<(), ManifestError> {
         self.annotations += count;
         if self.annotations > self.limits.max_annotations {
-            return Err(ManifestError::TooManyAnnotations {
-                limit: self.limits.max_annotations,
-            });
+            return Err(ManifestError::TooManyAnnotations { limit: self.limits.max_annotations });
         }
         Ok(())
     }

@@ -24,10 +24,7 @@ pub enum ManifestError {
         problem: MediaTypeError,
     },
     /// The type is none that this registry knows.
-    #[error(
-        "manifests of type `{media_type}` are not supported: send one of {}",
-        ManifestKind::list_of_media_types()
-    )]
+    #[error("manifests of type `{media_type}` are not supported: send one of {}", ManifestKind::list_of_media_types())]
     UnknownMediaType {
         /// The type that was sent, cut to a length fit for a message.
         media_type: String,

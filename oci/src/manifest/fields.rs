@@ -25,16 +25,8 @@ const MANIFEST_FIELDS: [&str; 10] = [
 ];
 
 /// The fields of descriptors.
-const DESCRIPTOR_FIELDS: [&str; 8] = [
-    "mediaType",
-    "digest",
-    "size",
-    "urls",
-    "annotations",
-    "data",
-    "artifactType",
-    "platform",
-];
+const DESCRIPTOR_FIELDS: [&str; 8] =
+    ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
 
 /// Where in a manifest an object stands.
 #[derive(Clone, Copy, Debug)]
@@ -83,10 +75,7 @@ impl<'d> Fields<'d> {
         for (key, _) in object.iter() {
             for &field in known {
                 if key != field && looks_like(key, field) {
-                    return Err(ManifestError::LookAlikeField {
-                        path: place.path_of(excerpt(key)),
-                        field,
-                    });
+                    return Err(ManifestError::LookAlikeField { path: place.path_of(excerpt(key)), field });
                 }
             }
         }
@@ -107,17 +96,11 @@ impl<'d> Fields<'d> {
     }
 
     pub(super) fn missing(&self, field: &'static str) -> ManifestError {
-        ManifestError::MissingField {
-            path: self.place.path_of(field),
-        }
+        ManifestError::MissingField { path: self.place.path_of(field) }
     }
 
     fn wrong_type(&self, field: &'static str, expected: &'static str, found: &Json<'_>) -> ManifestError {
-        ManifestError::WrongType {
-            path: self.place.path_of(field),
-            expected,
-            found: found.kind(),
-        }
+        ManifestError::WrongType { path: self.place.path_of(field), expected, found: found.kind() }
     }
 
     /// A string; an empty one counts as absent, as it does to Go programs (`omitempty`).
@@ -197,28 +180,20 @@ impl<'d> Fields<'d> {
     fn media_type(&self) -> Result<MediaType, ManifestError> {
         self.required_text("mediaType")?
             .parse()
-            .map_err(|problem| ManifestError::InvalidMediaType {
-                path: self.place.path_of("mediaType"),
-                problem,
-            })
+            .map_err(|problem| ManifestError::InvalidMediaType { path: self.place.path_of("mediaType"), problem })
     }
 
     fn digest(&self) -> Result<Digest, ManifestError> {
         self.required_text("digest")?
             .parse()
-            .map_err(|problem| ManifestError::InvalidDigest {
-                path: self.place.path_of("digest"),
-                problem,
-            })
+            .map_err(|problem| ManifestError::InvalidDigest { path: self.place.path_of("digest"), problem })
     }
 
     fn size(&self) -> Result<u64, ManifestError> {
         let size = self.number("size")?.ok_or_else(|| self.missing("size"))?;
         // Clients keep sizes in a signed 64-bit integer.
         if i64::try_from(size).is_err() {
-            return Err(ManifestError::InvalidSize {
-                path: self.place.path_of("size"),
-            });
+            return Err(ManifestError::InvalidSize { path: self.place.path_of("size") });
         }
         Ok(size)
     }
@@ -227,11 +202,7 @@ impl<'d> Fields<'d> {
 /// Reads the descriptor that stands at a place.
 pub(crate) fn read_descriptor(json: &Json<'_>, place: Place) -> Result<Descriptor, ManifestError> {
     let Json::Object(object) = json else {
-        return Err(ManifestError::WrongType {
-            path: place.to_string(),
-            expected: "an object",
-            found: json.kind(),
-        });
+        return Err(ManifestError::WrongType { path: place.to_string(), expected: "an object", found: json.kind() });
     };
     let fields = Fields::new(object, place)?;
     Ok(Descriptor {

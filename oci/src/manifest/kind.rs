@@ -34,10 +34,7 @@ const TELLING_FIELDS: [&str; 5] = ["manifests", "config", "layers", "blobs", "fs
 impl ManifestKind {
     /// The kind that a media type stands for; none if it is no known type of manifest.
     pub fn of(media_type: &MediaType) -> Option<Self> {
-        KNOWN
-            .iter()
-            .find(|(known, _)| known == media_type)
-            .map(|(_, kind)| *kind)
+        KNOWN.iter().find(|(known, _)| known == media_type).map(|(_, kind)| *kind)
     }
 
     /// The fields of [`TELLING_FIELDS`] that belong to the kind.
@@ -89,9 +86,8 @@ pub(super) fn decide_media_type(content_type: Option<&str>, fields: &Fields<'_>)
 /// A manifest with the fields of two kinds is an image to one client and an index to another (CVE-2021-41190). A field
 /// with the value `null` is there: containerd judges so too. So no body is accepted as two kinds under two types.
 pub(super) fn decide_kind(media_type: &MediaType, fields: &Fields<'_>) -> Result<ManifestKind, ManifestError> {
-    let kind = ManifestKind::of(media_type).ok_or_else(|| ManifestError::UnknownMediaType {
-        media_type: excerpt(media_type.as_str()),
-    })?;
+    let kind = ManifestKind::of(media_type)
+        .ok_or_else(|| ManifestError::UnknownMediaType { media_type: excerpt(media_type.as_str()) })?;
     for field in TELLING_FIELDS {
         if fields.holds(field) && !kind.own_fields().contains(&field) {
             return Err(ManifestError::AmbiguousKind { kind, field });
@@ -110,14 +106,9 @@ fn declared_media_type(content_type: Option<&str>) -> Result<Option<MediaType>, 
     if content_type.is_empty() {
         return Ok(None);
     }
-    let declared: MediaType = content_type
-        .parse()
-        .map_err(|problem| ManifestError::MalformedContentType { problem })?;
-    if declared == MediaType::JSON || declared == MediaType::OCTET_STREAM {
-        Ok(None)
-    } else {
-        Ok(Some(declared))
-    }
+    let declared: MediaType =
+        content_type.parse().map_err(|problem| ManifestError::MalformedContentType { problem })?;
+    if declared == MediaType::JSON || declared == MediaType::OCTET_STREAM { Ok(None) } else { Ok(Some(declared)) }
 }
 
 /// Schema 1 is told apart before anything else is judged: its manifests have no `mediaType`, and their users need to
@@ -137,9 +128,7 @@ fn known_media_type(written: &str) -> Result<MediaType, ManifestError> {
             return Ok(known);
         }
     }
-    Err(ManifestError::UnknownMediaType {
-        media_type: excerpt(written),
-    })
+    Err(ManifestError::UnknownMediaType { media_type: excerpt(written) })
 }
 
 fn infer_media_type(fields: &Fields<'_>) -> Result<MediaType, ManifestError> {

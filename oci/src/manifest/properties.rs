@@ -33,16 +33,14 @@ fn any_descriptor() -> impl Strategy<Value = Descriptor> {
         btree_map(".{0,4}", ".{0,4}", 0..3),
         vec("https://[a-z]{1,4}", 0..2),
     )
-        .prop_map(
-            |(media_type, (digest, size), artifact_type, annotations, urls)| Descriptor {
-                media_type,
-                digest,
-                size,
-                artifact_type,
-                annotations,
-                urls,
-            },
-        )
+        .prop_map(|(media_type, (digest, size), artifact_type, annotations, urls)| Descriptor {
+            media_type,
+            digest,
+            size,
+            artifact_type,
+            annotations,
+            urls,
+        })
 }
 
 /// Fields that no spec knows, with values of any shape.
@@ -69,16 +67,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// A manifest of one of the three kinds, without media type, and at times with fields of another.
 fn near_manifest() -> impl Strategy<Value = Value> {
-    const INTRUDERS: [&str; 8] = [
-        "config",
-        "layers",
-        "blobs",
-        "manifests",
-        "subject",
-        "annotations",
-        "fsLayers",
-        "Layers",
-    ];
+    const INTRUDERS: [&str; 8] =
+        ["config", "layers", "blobs", "manifests", "subject", "annotations", "fsLayers", "Layers"];
     let base = prop_oneof![
         (any_descriptor(), vec(any_descriptor(), 0..3))
             .prop_map(|(config, layers)| json!({"schemaVersion": 2, "config": config, "layers": layers})),
@@ -91,19 +81,16 @@ fn near_manifest() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any_json(),
     ];
-    (
-        base,
-        btree_map(prop::sample::select(&INTRUDERS[..]), intruder, 0..3),
-        unknown_fields(),
-    )
-        .prop_map(|(mut body, intruders, unknown)| {
+    (base, btree_map(prop::sample::select(&INTRUDERS[..]), intruder, 0..3), unknown_fields()).prop_map(
+        |(mut body, intruders, unknown)| {
             let fields = body.as_object_mut().unwrap();
             for (field, value) in intruders {
                 fields.insert(field.to_owned(), value);
             }
             fields.extend(unknown);
             body
-        })
+        },
+    )
 }
 
 const CONTENT_TYPES: [Option<&str>; 6] = [

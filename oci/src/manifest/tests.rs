@@ -71,14 +71,8 @@ fn an_image_lists_config_and_layers() {
     let manifest = parse(&image()).unwrap();
     assert_eq!(manifest.kind, ManifestKind::Image);
     assert_eq!(manifest.media_type, MediaType::OCI_MANIFEST);
-    assert_eq!(
-        manifest.config_media_type.as_deref(),
-        Some("application/vnd.oci.image.config.v1+json")
-    );
-    assert_eq!(
-        digests_of_blobs(&manifest),
-        [digest("config"), digest("layer one"), digest("layer two")]
-    );
+    assert_eq!(manifest.config_media_type.as_deref(), Some("application/vnd.oci.image.config.v1+json"));
+    assert_eq!(digests_of_blobs(&manifest), [digest("config"), digest("layer one"), digest("layer two")]);
     assert_eq!(manifest.blobs[1].media_type, MediaType::OCI_LAYER_GZIP);
     assert_eq!(manifest.blobs[1].size, 9);
     assert!(manifest.blobs.iter().all(|blob| blob.required));
@@ -124,35 +118,16 @@ fn parameters_of_the_header_are_ignored() {
 #[test]
 fn without_a_telling_header_the_body_decides() {
     let body = with(image(), "mediaType", json!(DOCKER_IMAGE));
-    for header in [
-        None,
-        Some(""),
-        Some(" "),
-        Some("application/json"),
-        Some("application/octet-stream; x=y"),
-    ] {
-        assert_eq!(
-            parse_as(&body, header).unwrap().media_type,
-            MediaType::DOCKER_MANIFEST,
-            "{header:?}"
-        );
+    for header in [None, Some(""), Some(" "), Some("application/json"), Some("application/octet-stream; x=y")] {
+        assert_eq!(parse_as(&body, header).unwrap().media_type, MediaType::DOCKER_MANIFEST, "{header:?}");
     }
 }
 
 #[test]
 fn without_any_type_the_fields_decide_if_they_can() {
-    assert_eq!(
-        parse(&without(image(), "mediaType")).unwrap().media_type,
-        MediaType::OCI_MANIFEST
-    );
-    assert_eq!(
-        parse(&without(index(), "mediaType")).unwrap().media_type,
-        MediaType::OCI_INDEX
-    );
-    assert_eq!(
-        parse(&with(index(), "mediaType", json!(""))).unwrap().media_type,
-        MediaType::OCI_INDEX
-    );
+    assert_eq!(parse(&without(image(), "mediaType")).unwrap().media_type, MediaType::OCI_MANIFEST);
+    assert_eq!(parse(&without(index(), "mediaType")).unwrap().media_type, MediaType::OCI_INDEX);
+    assert_eq!(parse(&with(index(), "mediaType", json!(""))).unwrap().media_type, MediaType::OCI_INDEX);
     let neither = [
         json!({"schemaVersion": 2}),
         json!({"schemaVersion": 2, "blobs": []}),
@@ -174,17 +149,12 @@ fn header_and_body_have_to_agree() {
         )
     );
     let with_parameter = with(image(), "mediaType", json!(format!("{OCI_IMAGE};a=b")));
-    assert!(matches!(
-        parse_as(&with_parameter, Some(OCI_IMAGE)),
-        Err(ManifestError::MediaTypeMismatch { .. })
-    ));
+    assert!(matches!(parse_as(&with_parameter, Some(OCI_IMAGE)), Err(ManifestError::MediaTypeMismatch { .. })));
 }
 
 #[test]
 fn unknown_types_are_refused_with_the_known_ones() {
-    let error = parse_as(&without(image(), "mediaType"), Some("text/plain"))
-        .unwrap_err()
-        .to_string();
+    let error = parse_as(&without(image(), "mediaType"), Some("text/plain")).unwrap_err().to_string();
     assert!(
         error.starts_with("manifests of type `text/plain` are not supported: send one of `application/vnd.oci."),
         "{error}"
@@ -192,10 +162,7 @@ fn unknown_types_are_refused_with_the_known_ones() {
     assert!(error.contains(DOCKER_LIST), "{error}");
     let in_body = with(image(), "mediaType", json!(LAYER));
     assert!(matches!(parse(&in_body), Err(ManifestError::UnknownMediaType { .. })));
-    assert!(matches!(
-        parse_as(&in_body, Some(LAYER)),
-        Err(ManifestError::UnknownMediaType { .. })
-    ));
+    assert!(matches!(parse_as(&in_body, Some(LAYER)), Err(ManifestError::UnknownMediaType { .. })));
     let other_case = OCI_IMAGE.to_uppercase();
     assert!(matches!(
         parse_as(&without(image(), "mediaType"), Some(&other_case)),
@@ -203,10 +170,7 @@ fn unknown_types_are_refused_with_the_known_ones() {
     ));
     for header in ["nonsense", "a/b, c/d", "*/*"] {
         assert!(
-            matches!(
-                parse_as(&image(), Some(header)),
-                Err(ManifestError::MalformedContentType { .. })
-            ),
+            matches!(parse_as(&image(), Some(header)), Err(ManifestError::MalformedContentType { .. })),
             "{header}"
         );
     }
@@ -218,19 +182,10 @@ fn schema_1_has_a_refusal_of_its_own() {
     assert_eq!(parse(&body), Err(ManifestError::Schema1));
     for media_type in [MediaType::DOCKER_SCHEMA1, MediaType::DOCKER_SCHEMA1_SIGNED] {
         assert_eq!(parse_as(&body, Some(media_type.as_str())), Err(ManifestError::Schema1));
-        assert_eq!(
-            parse_as(&image(), Some(media_type.as_str())),
-            Err(ManifestError::Schema1)
-        );
-        assert_eq!(
-            parse(&with(image(), "mediaType", json!(media_type))),
-            Err(ManifestError::Schema1)
-        );
+        assert_eq!(parse_as(&image(), Some(media_type.as_str())), Err(ManifestError::Schema1));
+        assert_eq!(parse(&with(image(), "mediaType", json!(media_type))), Err(ManifestError::Schema1));
     }
-    assert_eq!(
-        parse_as(&with(image(), "schemaVersion", json!(1)), Some(OCI_IMAGE)),
-        Err(ManifestError::Schema1)
-    );
+    assert_eq!(parse_as(&with(image(), "schemaVersion", json!(1)), Some(OCI_IMAGE)), Err(ManifestError::Schema1));
 }
 
 #[test]
@@ -242,10 +197,7 @@ fn the_schema_version_is_2() {
             "{version}"
         );
     }
-    assert_eq!(
-        parse(&without(index(), "schemaVersion")),
-        Err(ManifestError::SchemaVersion)
-    );
+    assert_eq!(parse(&without(index(), "schemaVersion")), Err(ManifestError::SchemaVersion));
     assert_eq!(
         error_text(&with(image(), "schemaVersion", json!("2"))),
         "`schemaVersion` has to be a number, not a string"
@@ -257,25 +209,12 @@ fn fields_of_two_kinds_are_refused() {
     for field in ["manifests", "blobs", "fsLayers"] {
         for value in [json!([]), Value::Null, json!([descriptor(OCI_IMAGE, "x")])] {
             let error = parse(&with(image(), field, value.clone())).unwrap_err();
-            assert_eq!(
-                error,
-                ManifestError::AmbiguousKind {
-                    kind: ManifestKind::Image,
-                    field
-                },
-                "{value}"
-            );
+            assert_eq!(error, ManifestError::AmbiguousKind { kind: ManifestKind::Image, field }, "{value}");
         }
     }
     for field in ["config", "layers", "blobs", "fsLayers"] {
         let error = parse(&with(index(), field, json!([]))).unwrap_err();
-        assert_eq!(
-            error,
-            ManifestError::AmbiguousKind {
-                kind: ManifestKind::Index,
-                field
-            }
-        );
+        assert_eq!(error, ManifestError::AmbiguousKind { kind: ManifestKind::Index, field });
     }
     let untyped = without(with(image(), "manifests", json!([])), "mediaType");
     assert!(matches!(parse(&untyped), Err(ManifestError::AmbiguousKind { .. })));
@@ -293,23 +232,14 @@ fn lists_may_be_empty_or_null_but_not_absent() {
         assert_eq!(parse(&with(index(), "manifests", empty)).unwrap().children, []);
     }
     assert_eq!(error_text(&without(image(), "layers")), "`layers` is missing: add it");
-    assert_eq!(
-        error_text(&without(index(), "manifests")),
-        "`manifests` is missing: add it"
-    );
+    assert_eq!(error_text(&without(index(), "manifests")), "`manifests` is missing: add it");
 }
 
 #[test]
 fn an_image_needs_a_config() {
     assert_eq!(error_text(&without(image(), "config")), "`config` is missing: add it");
-    assert_eq!(
-        error_text(&with(image(), "config", Value::Null)),
-        "`config` is missing: add it"
-    );
-    assert_eq!(
-        error_text(&with(image(), "config", json!([]))),
-        "`config` has to be an object, not a list"
-    );
+    assert_eq!(error_text(&with(image(), "config", Value::Null)), "`config` is missing: add it");
+    assert_eq!(error_text(&with(image(), "config", json!([]))), "`config` has to be an object, not a list");
 }
 
 #[test]
@@ -322,10 +252,7 @@ fn duplicate_keys_are_refused_at_any_depth() {
     ];
     for body in twice {
         let error = Manifest::parse(body.as_bytes(), None, &ManifestLimits::default()).unwrap_err();
-        assert!(
-            matches!(error, ManifestError::Json(JsonError::DuplicateKey { .. })),
-            "{error}"
-        );
+        assert!(matches!(error, ManifestError::Json(JsonError::DuplicateKey { .. })), "{error}");
     }
 }
 
@@ -363,15 +290,9 @@ fn what_is_unknown_is_accepted() {
 
 #[test]
 fn an_index_may_list_blobs_as_the_cache_of_buildkit_does() {
-    let entries = json!([
-        descriptor(LAYER, "layer"),
-        descriptor("application/vnd.buildkit.cacheconfig.v0", "cache")
-    ]);
+    let entries = json!([descriptor(LAYER, "layer"), descriptor("application/vnd.buildkit.cacheconfig.v0", "cache")]);
     let manifest = parse(&with(index(), "manifests", entries)).unwrap();
-    assert_eq!(
-        manifest.children[1].media_type.as_str(),
-        "application/vnd.buildkit.cacheconfig.v0"
-    );
+    assert_eq!(manifest.children[1].media_type.as_str(), "application/vnd.buildkit.cacheconfig.v0");
 }
 
 #[test]
@@ -405,14 +326,8 @@ fn a_subject_is_a_descriptor() {
     let manifest = parse(&with(index(), "subject", descriptor(OCI_IMAGE, "subject"))).unwrap();
     assert_eq!(manifest.subject.unwrap().digest, digest("subject"));
     assert_eq!(parse(&with(image(), "subject", Value::Null)).unwrap().subject, None);
-    assert_eq!(
-        error_text(&with(image(), "subject", json!({}))),
-        "`subject.mediaType` is missing: add it"
-    );
-    assert_eq!(
-        error_text(&with(image(), "subject", json!("x"))),
-        "`subject` has to be an object, not a string"
-    );
+    assert_eq!(error_text(&with(image(), "subject", json!({}))), "`subject.mediaType` is missing: add it");
+    assert_eq!(error_text(&with(image(), "subject", json!("x"))), "`subject` has to be an object, not a string");
 }
 
 #[test]
@@ -426,10 +341,7 @@ fn digests_name_their_path() {
     body["layers"][1]["digest"] = json!("blake3:beef");
     assert!(matches!(
         parse(&body),
-        Err(ManifestError::InvalidDigest {
-            problem: crate::DigestError::UnsupportedAlgorithm { .. },
-            ..
-        })
+        Err(ManifestError::InvalidDigest { problem: crate::DigestError::UnsupportedAlgorithm { .. }, .. })
     ));
     body["layers"][1]["digest"] = Digest::of(Algorithm::Sha512, b"x").to_string().into();
     assert_eq!(parse(&body).unwrap().blobs[2].digest.algorithm(), Algorithm::Sha512);
@@ -453,13 +365,7 @@ fn sizes_are_integers_of_63_bits() {
     }
     for size in [json!(-1), json!(1.0), json!(i64::MAX as u64 + 1), json!(u64::MAX)] {
         body["config"]["size"] = size.clone();
-        assert_eq!(
-            parse(&body),
-            Err(ManifestError::InvalidSize {
-                path: "config.size".to_owned()
-            }),
-            "{size}"
-        );
+        assert_eq!(parse(&body), Err(ManifestError::InvalidSize { path: "config.size".to_owned() }), "{size}");
     }
     body["config"]["size"] = json!("7");
     assert_eq!(error_text(&body), "`config.size` has to be a number, not a string");
@@ -471,10 +377,7 @@ fn sizes_are_integers_of_63_bits() {
 fn one_digest_has_one_size() {
     let mut body = image();
     body["layers"] = json!([descriptor(LAYER, "layer"), descriptor(LAYER, "layer")]);
-    assert_eq!(
-        digests_of_blobs(&parse(&body).unwrap()),
-        [digest("config"), digest("layer")]
-    );
+    assert_eq!(digests_of_blobs(&parse(&body).unwrap()), [digest("config"), digest("layer")]);
     body["layers"][1]["size"] = json!(77);
     assert_eq!(
         parse(&body),
@@ -494,18 +397,9 @@ fn one_digest_has_one_size() {
 #[test]
 fn the_same_child_on_two_platforms_is_one_child() {
     let mut body = index();
-    body["manifests"] = json!([
-        descriptor(OCI_IMAGE, "a"),
-        descriptor(OCI_IMAGE, "b"),
-        descriptor(OCI_IMAGE, "a")
-    ]);
+    body["manifests"] = json!([descriptor(OCI_IMAGE, "a"), descriptor(OCI_IMAGE, "b"), descriptor(OCI_IMAGE, "a")]);
     body["manifests"][2]["platform"] = json!({"os": "linux", "architecture": "arm64"});
-    let children: Vec<Digest> = parse(&body)
-        .unwrap()
-        .children
-        .iter()
-        .map(|child| child.digest)
-        .collect();
+    let children: Vec<Digest> = parse(&body).unwrap().children.iter().map(|child| child.digest).collect();
     assert_eq!(children, [digest("a"), digest("b")]);
 }
 
@@ -515,11 +409,8 @@ fn only_nondistributable_layers_with_urls_may_be_absent() {
     let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     let nondistributable = "application/vnd.oci.image.layer.nondistributable.v1.tar";
     let urls = json!(["https://example.com/layer"]);
-    let layers = json!([
-        elsewhere(foreign, urls.clone()),
-        elsewhere(nondistributable, Value::Null),
-        elsewhere(LAYER, urls)
-    ]);
+    let layers =
+        json!([elsewhere(foreign, urls.clone()), elsewhere(nondistributable, Value::Null), elsewhere(LAYER, urls)]);
     let manifest = parse(&with(image(), "layers", layers)).unwrap();
     let required: Vec<bool> = manifest.blobs.iter().map(|blob| blob.required).collect();
     assert_eq!(required, [true, false, true, true]);
@@ -541,36 +432,22 @@ fn a_layer_that_is_required_once_is_required() {
 fn urls_are_strings() {
     let mut body = image();
     body["layers"][0]["urls"] = json!(["https://example.com", 7]);
-    assert_eq!(
-        error_text(&body),
-        "`layers[0].urls[1]` has to be a string, not a number"
-    );
+    assert_eq!(error_text(&body), "`layers[0].urls[1]` has to be a string, not a number");
 }
 
 #[test]
 fn annotations_are_strings() {
     let annotated = with(index(), "annotations", json!({"a": "b", "": ""}));
     assert_eq!(parse(&annotated).unwrap().annotations["a"], "b");
-    assert!(
-        parse(&with(index(), "annotations", Value::Null))
-            .unwrap()
-            .annotations
-            .is_empty()
-    );
+    assert!(parse(&with(index(), "annotations", Value::Null)).unwrap().annotations.is_empty());
     assert_eq!(
         error_text(&with(index(), "annotations", json!({"a": 1}))),
         "`annotations[\"a\"]` has to be a string, not a number"
     );
-    assert_eq!(
-        error_text(&with(index(), "annotations", json!([]))),
-        "`annotations` has to be an object, not a list"
-    );
+    assert_eq!(error_text(&with(index(), "annotations", json!([]))), "`annotations` has to be an object, not a list");
     let mut body = image();
     body["config"]["annotations"] = json!({"k": null});
-    assert_eq!(
-        error_text(&body),
-        "`config.annotations[\"k\"]` has to be a string, not null"
-    );
+    assert_eq!(error_text(&body), "`config.annotations[\"k\"]` has to be a string, not null");
 }
 
 #[test]
@@ -585,13 +462,9 @@ fn descriptors_of_children_keep_what_a_registry_shows() {
 
 #[test]
 fn only_objects_are_manifests() {
-    for (body, found) in [
-        ("[]", "a list"),
-        ("null", "null"),
-        ("\"x\"", "a string"),
-        ("7", "a number"),
-        ("true", "a boolean"),
-    ] {
+    for (body, found) in
+        [("[]", "a list"), ("null", "null"), ("\"x\"", "a string"), ("7", "a number"), ("true", "a boolean")]
+    {
         let error = Manifest::parse(body.as_bytes(), None, &ManifestLimits::default()).unwrap_err();
         assert_eq!(error, ManifestError::NotAnObject { found });
     }
@@ -602,55 +475,26 @@ fn the_body_ends_where_the_manifest_ends() {
     let text = image().to_string();
     let limits = ManifestLimits::default();
     assert!(Manifest::parse(format!("\n {text}\r\n\t").as_bytes(), None, &limits).is_ok());
-    for body in [
-        format!("{text}x"),
-        format!("{text}{text}"),
-        format!("\u{feff}{text}"),
-        format!("{text}\0"),
-    ] {
-        assert!(
-            matches!(
-                Manifest::parse(body.as_bytes(), None, &limits),
-                Err(ManifestError::Json(_))
-            ),
-            "{body}"
-        );
+    for body in [format!("{text}x"), format!("{text}{text}"), format!("\u{feff}{text}"), format!("{text}\0")] {
+        assert!(matches!(Manifest::parse(body.as_bytes(), None, &limits), Err(ManifestError::Json(_))), "{body}");
     }
 }
 
 #[test]
 fn limits_hold_exactly() {
-    let descriptors = |max_descriptors| ManifestLimits {
-        max_descriptors,
-        ..ManifestLimits::default()
-    };
-    let annotations = |max_annotations| ManifestLimits {
-        max_annotations,
-        ..ManifestLimits::default()
-    };
-    let depth = |max_depth| ManifestLimits {
-        max_depth,
-        ..ManifestLimits::default()
-    };
+    let descriptors = |max_descriptors| ManifestLimits { max_descriptors, ..ManifestLimits::default() };
+    let annotations = |max_annotations| ManifestLimits { max_annotations, ..ManifestLimits::default() };
+    let depth = |max_depth| ManifestLimits { max_depth, ..ManifestLimits::default() };
     let mut body = with(image(), "annotations", json!({"a": "b"}));
     body["layers"][0]["annotations"] = json!({"c": "d", "e": "f"});
     let text = body.to_string();
     let parse = |limits: ManifestLimits| Manifest::parse(text.as_bytes(), None, &limits);
     assert!(parse(descriptors(3)).is_ok());
-    assert_eq!(
-        parse(descriptors(2)),
-        Err(ManifestError::TooManyDescriptors { limit: 2 })
-    );
+    assert_eq!(parse(descriptors(2)), Err(ManifestError::TooManyDescriptors { limit: 2 }));
     assert!(parse(annotations(3)).is_ok());
-    assert_eq!(
-        parse(annotations(2)),
-        Err(ManifestError::TooManyAnnotations { limit: 2 })
-    );
+    assert_eq!(parse(annotations(2)), Err(ManifestError::TooManyAnnotations { limit: 2 }));
     assert!(parse(depth(4)).is_ok());
-    assert_eq!(
-        parse(depth(3)),
-        Err(ManifestError::Json(JsonError::TooDeep { limit: 3 }))
-    );
+    assert_eq!(parse(depth(3)), Err(ManifestError::Json(JsonError::TooDeep { limit: 3 })));
 }
 
 #[test]
@@ -672,10 +516,6 @@ fn the_default_limits_take_an_index_of_many_talkative_entries() {
         entry["annotations"] = json!({"a": "1", "b": "2", "c": "3", "d": "4"});
         entries.push(entry);
     }
-    let body = with(
-        with(index(), "manifests", Value::Array(entries)),
-        "subject",
-        descriptor(OCI_IMAGE, "subject"),
-    );
+    let body = with(with(index(), "manifests", Value::Array(entries)), "subject", descriptor(OCI_IMAGE, "subject"));
     assert_eq!(parse(&body).unwrap().children.len(), 4095);
 }
