@@ -1,0 +1,70 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// An image registry: what `docker push` and `docker pull` talk to.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, about, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// What to do; serves if nothing is said.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) sources: SettingsSources,
+}
+
+/// Where settings come from: defaults < file < environment (LONGSHORE_SECTION__KEY) < flags.
+#[derive(Debug, Args)]
+pub(crate) struct SettingsSources {
+    /// The settings file (YAML). Without one, everything has its default.
+    #[arg(short, long, global = true, value_name = "FILE", env = "LONGSHORE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, for example `--set http.address=127.0.0.1:5001`; may be given many times.
+    #[arg(short, long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the registry (what `longshore` alone does too).
+    Serve,
+    /// Bring the database's schema up to date, or look where it stands.
+    Migrate {
+        #[command(subcommand)]
+        action: MigrateAction,
+    },
+    /// Look at the settings.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+/// What to do with the schema.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum MigrateAction {
+    /// Apply what is missing.
+    Up,
+    /// Show what is applied and what `up` would apply.
+    Plan,
+    /// Exit with 3 if anything is missing, without applying it.
+    Check,
+}
+
+/// What to do with the settings.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Load and validate; exit with 3 if something is wrong.
+    Check,
+    /// Show every setting as it is in force, and where it came from; secrets are masked.
+    Show,
+    /// Print the annotated reference: every key with its default.
+    Reference,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE, for example log.level=debug")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}

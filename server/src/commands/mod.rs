@@ -1,0 +1,54 @@
+//! The subcommands.
+
+mod config;
+mod migrate;
+mod serve;
+
+use crate::cli::{Arguments, Command, SettingsSources};
+use anyhow::{Context as _, Result};
+use longshore_config::{Loaded, Settings, Sources};
+use longshore_metadata::{ConnectOptions, Metadata};
+use std::{ffi::OsString, process::ExitCode};
+
+/// Exit code of a check that found something.
+const FOUND: u8 = 3;
+
+/// Runs what the command line asks for.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    let sources = arguments.sources;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => in_runtime(serve::run(&sources)),
+        Command::Migrate { action } => in_runtime(migrate::run(&sources, action)),
+        Command::Config { action } => Ok(config::run(&sources, action)),
+    }
+}
+
+fn in_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command)
+}
+
+/// Loads the settings from everywhere they may stand.
+fn load(sources: &SettingsSources) -> Result<Loaded, longshore_config::ConfigError> {
+    Settings::load(Sources { file: sources.config.as_deref(), environment: environment(), flags: sources.set.clone() })
+}
+
+/// Our part of the environment. What is not text in it cannot be meant for us.
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("LONGSHORE_")).collect()
+}
+
+/// Connects to the database that the settings name.
+async fn connect(settings: &Settings) -> Result<Metadata> {
+    let options = ConnectOptions {
+        url: settings.database_url(),
+        max_connections: settings.database.max_connections,
+        acquire_timeout: settings.database.acquire_timeout,
+    };
+    if options.url.starts_with("sqlite:") {
+        std::fs::create_dir_all(&settings.storage.path)
+            .with_context(|| format!("storage.path {} cannot be made", settings.storage.path.display()))?;
+    }
+    Metadata::connect(&options).await.context("the database of database.url cannot be opened")
+}

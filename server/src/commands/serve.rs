@@ -1,0 +1,134 @@
+//! `longshore serve`: put the parts together, serve until told to stop, leave nothing half done.
+
+use crate::app::{App, Readiness};
+use crate::cli::SettingsSources;
+use crate::http::{Listener, Reloads};
+use crate::telemetry::{Metrics, logs};
+use anyhow::{Context as _, Result};
+use longshore_auth::{Htpasswd, Policy};
+use longshore_config::{Settings, SparsePolicy};
+use longshore_gc::Collector;
+use longshore_metadata::{Lifetimes, Metadata};
+use longshore_oci::ManifestLimits;
+use longshore_registry::{Registry, Rules};
+use longshore_storage::FileStore;
+use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
+    let loaded = super::load(sources)?;
+    let settings = loaded.settings;
+    let log_level = logs::start(&settings.log)?;
+    let files = FileStore::open(&settings.storage.path)?;
+    let metadata = super::connect(&settings).await?;
+    metadata.migrate().await?;
+    metadata.set_lifetimes(lifetimes(&settings)).await?;
+
+    let metrics = Arc::new(Metrics::new());
+    let collector = Collector::new(metadata.clone(), files.clone());
+    let app = Arc::new(App {
+        registry: Registry::new(metadata.clone(), files, rules(&settings)),
+        policy: policy(&settings)?,
+        metrics: metrics.clone(),
+        readiness: Readiness::default(),
+        settings: settings.clone(),
+    });
+    let reloads = Reloads::new(&settings, app.clone(), log_level)?;
+    let listener = Listener::bind(&settings, app.clone(), &reloads).await?;
+    announce(&settings, &metadata, &listener);
+
+    let collecting = tokio::spawn({
+        let (interval, metrics) = (settings.gc.interval, metrics.clone());
+        async move { collector.run(interval, |outcome| metrics.collected(outcome)).await }
+    });
+    let reloading = tokio::spawn(reload_on_hangup(sources_again(sources), reloads));
+    let serving = tokio::spawn(listener.serve());
+
+    until_told_to_stop().await?;
+    drain(&app, &settings, serving).await;
+    collecting.abort();
+    reloading.abort();
+    app.registry.settle().await;
+    metadata.close().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Not ready at once; reachable for `drain_delay`; then no new connections, and `drain_timeout` for what is under way.
+async fn drain(app: &App, settings: &Settings, serving: tokio::task::JoinHandle<()>) {
+    app.readiness.leave();
+    tracing::info!(delay = ?settings.http.drain_delay, timeout = ?settings.http.drain_timeout, "draining");
+    tokio::time::sleep(settings.http.drain_delay).await;
+    app.readiness.close_listeners();
+    if serving.await.is_err() {
+        tracing::error!("the listener ended abnormally");
+    }
+}
+
+async fn until_told_to_stop() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// SIGHUP: takes up what can change while running. A bad file changes nothing.
+async fn reload_on_hangup(sources: SettingsSources, reloads: Reloads) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        match super::load(&sources) {
+            Ok(loaded) => reloads.apply(&loaded.settings),
+            Err(error) => tracing::error!(%error, "the settings were not reloaded: the old ones stay in force"),
+        }
+    }
+    Ok(())
+}
+
+fn sources_again(sources: &SettingsSources) -> SettingsSources {
+    SettingsSources { config: sources.config.clone(), set: sources.set.clone() }
+}
+
+/// Says on standard output what is served, and something to try.
+fn announce(settings: &Settings, metadata: &Metadata, listener: &Listener) {
+    let address = listener.address();
+    let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
+    let host = if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() };
+    println!(
+        "Longshore {} serves {scheme}://{address} ({}, objects in {})",
+        env!("CARGO_PKG_VERSION"),
+        metadata.engine(),
+        settings.storage.path.display(),
+    );
+    println!("Try:  docker tag alpine {host}/alpine && docker push {host}/alpine");
+}
+
+fn lifetimes(settings: &Settings) -> Lifetimes {
+    Lifetimes { promise: settings.gc.promise, review_delay: settings.gc.promise.min(Duration::from_secs(24 * 3600)) }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    Rules {
+        inline_max: bytes(settings.storage.inline_max.bytes()),
+        blob_max: settings.limits.blob_size.map(longshore_config::ByteSize::bytes),
+        manifest_max: bytes(settings.limits.manifest_size.bytes()),
+        manifest_limits: ManifestLimits::default(),
+        tags_per_push: settings.limits.tags_per_push,
+        allow_sparse: settings.manifests.sparse_indexes == SparsePolicy::Allow,
+        upload_lifetime: settings.gc.upload_expiry,
+        page_max: settings.limits.page_size,
+    }
+}
+
+fn policy(settings: &Settings) -> Result<Policy> {
+    match &settings.auth.htpasswd {
+        None => Ok(Policy::open()),
+        Some(path) => {
+            let htpasswd = Htpasswd::read(path).with_context(|| format!("auth.htpasswd {}", path.display()))?;
+            Ok(Policy::htpasswd(htpasswd))
+        }
+    }
+}

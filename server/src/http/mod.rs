@@ -1,0 +1,10 @@
+//! Connections: accepting, TLS, HTTP/1.1 and HTTP/2, draining. What is asked over them is no matter here.
+
+mod listener;
+mod patience;
+mod reload;
+mod router;
+mod tls;
+
+pub(crate) use listener::Listener;
+pub(crate) use reload::Reloads;

@@ -1,0 +1,128 @@
+//! Metrics for Prometheus. Labels are bounded: routes and statuses, never repositories.
+
+use http::{Method, StatusCode};
+use longshore_gc::Collected;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+use std::{
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// The buckets that OpenTelemetry advises for requests, in seconds, with longer ones for layers.
+const BUCKETS: [f64; 15] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
+
+/// What tells requests apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+impl RequestLabels {
+    pub(crate) fn new(method: &Method, route: &'static str, status: StatusCode) -> Self {
+        let method = match *method {
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        };
+        Self { method, route, status: status.as_u16() }
+    }
+}
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<RequestLabels, Histogram>,
+    sent_bytes: Counter,
+    received_bytes: Counter,
+    expired_uploads: Counter,
+    deleted_objects: Counter,
+    failed_collections: Counter,
+    last_collection: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::default();
+        let new_histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let metrics = Self {
+            requests: Family::new_with_constructor(new_histogram),
+            sent_bytes: Counter::default(),
+            received_bytes: Counter::default(),
+            expired_uploads: Counter::default(),
+            deleted_objects: Counter::default(),
+            failed_collections: Counter::default(),
+            last_collection: Gauge::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        registry.register_with_unit(
+            "http_server_request_duration",
+            "How long requests took, to the last byte",
+            Unit::Seconds,
+            metrics.requests.clone(),
+        );
+        let ours = registry.sub_registry_with_prefix("longshore");
+        ours.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        ours.register("sent_bytes", "Bytes of answers", metrics.sent_bytes.clone());
+        ours.register("received_blob_bytes", "Bytes of blobs that clients sent", metrics.received_bytes.clone());
+        ours.register("gc_uploads_expired", "Upload sessions that expired", metrics.expired_uploads.clone());
+        ours.register("gc_objects_deleted", "Objects whose bytes were deleted", metrics.deleted_objects.clone());
+        ours.register("gc_failures", "Garbage collection passes that failed", metrics.failed_collections.clone());
+        ours.register(
+            "gc_last_success_timestamp_seconds",
+            "When garbage collection last came to its end",
+            metrics.last_collection.clone(),
+        );
+        Self { registry: Mutex::new(registry), ..metrics }
+    }
+
+    /// Counts a request that has ended.
+    pub(crate) fn answered(&self, labels: &RequestLabels, elapsed: Duration, sent: u64) {
+        self.requests.get_or_create(labels).observe(elapsed.as_secs_f64());
+        self.sent_bytes.inc_by(sent);
+    }
+
+    /// Counts bytes of a blob that a client sent.
+    pub(crate) fn received(&self, bytes: u64) {
+        self.received_bytes.inc_by(bytes);
+    }
+
+    /// Counts a pass of garbage collection, and logs it if it did or failed anything.
+    pub(crate) fn collected(&self, outcome: &Result<Collected, longshore_gc::Error>) {
+        match outcome {
+            Ok(collected) => {
+                self.expired_uploads.inc_by(collected.uploads);
+                self.deleted_objects.inc_by(collected.objects);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.last_collection.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+                if *collected != Collected::default() {
+                    tracing::info!(uploads = collected.uploads, objects = collected.objects, "collected garbage");
+                }
+            }
+            Err(error) => {
+                self.failed_collections.inc();
+                tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
+            }
+        }
+    }
+
+    /// All of them as OpenMetrics text.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Err(error) = encode(&mut text, &registry) {
+            tracing::error!(%error, "metrics could not be written");
+        }
+        text
+    }
+}

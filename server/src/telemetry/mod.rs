@@ -1,0 +1,7 @@
+//! What the server says about itself: logs, one line per request, metrics.
+
+pub(crate) mod access_log;
+pub(crate) mod logs;
+mod metrics;
+
+pub(crate) use metrics::{Metrics, RequestLabels};
