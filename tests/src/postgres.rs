@@ -1,0 +1,173 @@
+//! A real Postgres of the test process's own, thrown away when it ends.
+//!
+//! Only the standard library and Postgres's own programs: whoever needs a database in a test can depend on this.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::programs::{path_of, run, runs_as_root};
+use crate::scratch::Scratch;
+use crate::service::Service;
+
+/// Whether commits survive a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// As in production.
+    Full,
+    /// Nothing is synced: three times as fast, for tests of what is stored and not of what survives.
+    None,
+}
+
+/// A running Postgres server on 127.0.0.1 (and on a Unix socket), user `postgres`, no password.
+#[derive(Debug)]
+pub struct Postgres {
+    // Before the directory: the server ends before its files go.
+    _service: Service,
+    _scratch: Scratch,
+    port: u16,
+}
+
+impl Postgres {
+    /// The one server of this test process, without durability. It is started by whoever comes first.
+    #[must_use]
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(Durability::None));
+        &SHARED
+    }
+
+    /// Starts a server of its own for a test.
+    #[must_use]
+    pub fn start(durability: Durability) -> Self {
+        let scratch = Scratch::short("longshore-postgres");
+        let data = initialise(&scratch);
+        let log = scratch.join("log");
+        // The port is free when it is looked up, and a stranger may take it before Postgres does: then the next is taken.
+        loop {
+            let port = free_port();
+            let mut service = start_server(&scratch, &data, port, durability, &log);
+            let state = service.wait_until("ready", || state_of(&data, &log));
+            match state {
+                State::Ready => {
+                    return Self { _service: service, _scratch: scratch, port };
+                }
+                State::PortTaken => drop(fs::remove_file(&log)),
+            }
+        }
+    }
+
+    /// Creates an empty database and returns its URL, `postgres://postgres@127.0.0.1:PORT/NAME`.
+    #[must_use]
+    pub fn create_database(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let server = format!("postgres://postgres@127.0.0.1:{}", self.port);
+        let statement = format!("CREATE DATABASE {name}");
+        let mut psql = Command::new(postgres_program("psql"));
+        run(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", &statement]).arg(format!("{server}/postgres")));
+        format!("{server}/{name}")
+    }
+}
+
+enum State {
+    Ready,
+    PortTaken,
+}
+
+/// What Postgres has come to so far: the eighth line of its pid file says "ready" once it takes connections.
+fn state_of(data: &Path, log: &Path) -> Option<State> {
+    let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    if pid_file.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
+        return Some(State::Ready);
+    }
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.contains("Address already in use").then_some(State::PortTaken)
+}
+
+fn initialise(scratch: &Scratch) -> PathBuf {
+    let data = scratch.join("data");
+    let mut initdb = as_postgres(&postgres_program("initdb"), scratch.path());
+    initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C"]);
+    run(initdb.arg("--no-instructions"));
+    data
+}
+
+fn start_server(scratch: &Scratch, data: &Path, port: u16, durability: Durability, log: &Path) -> Service {
+    let mut command = as_postgres(&postgres_program("postgres"), scratch.path());
+    command.arg("-D").arg(data).arg("-k").arg(scratch.path()).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(["-c", "max_connections=300", "-c", "shared_buffers=64MB"]);
+    if durability == Durability::None {
+        command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
+    }
+    // SIGQUIT is Postgres's immediate shutdown: open connections do not hold it up.
+    Service::start("postgres", &mut command, log, "QUIT")
+}
+
+/// A command that runs as a user whom Postgres accepts (it refuses root) and who owns `directory`.
+fn as_postgres(executable: &Path, directory: &Path) -> Command {
+    let mut command = if runs_as_root() {
+        run(Command::new("chown").arg("postgres").arg(directory));
+        let mut command = Command::new(path_of("setpriv"));
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(executable);
+        command
+    } else {
+        Command::new(executable)
+    };
+    let owner_only = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(directory, owner_only).expect("the directory is this test's own");
+    // Settings of the caller's own Postgres must not leak in, and the working directory must be one the user may enter.
+    for variable in ["PGDATA", "PGPORT", "PGHOST", "PGUSER", "PGOPTIONS"] {
+        command.env_remove(variable);
+    }
+    command.current_dir(directory);
+    command
+}
+
+/// Debian keeps Postgres's programs out of `PATH`, in a directory for each version: the newest is taken.
+fn postgres_program(name: &str) -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<u32> = versions.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    versions.sort_unstable();
+    versions
+        .into_iter()
+        .rev()
+        .map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin/{name}")))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| path_of(name))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(url: &str, question: &str) -> String {
+        run(Command::new(postgres_program("psql")).args(["-X", "-A", "-t", "-c", question, url])).trim().to_owned()
+    }
+
+    #[test]
+    fn databases_are_empty_and_apart() {
+        let (first, second) = (Postgres::shared().create_database(), Postgres::shared().create_database());
+        assert_ne!(first, second);
+        ask(&first, "CREATE TABLE only_here (id bigint)");
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+        assert_eq!(ask(&first, tables), "1");
+        assert_eq!(ask(&second, tables), "0");
+    }
+
+    #[test]
+    fn durability_is_what_was_asked_for() {
+        assert_eq!(ask(&Postgres::shared().create_database(), "SHOW fsync"), "off");
+        let durable = Postgres::start(Durability::Full);
+        assert_eq!(ask(&durable.create_database(), "SHOW fsync"), "on");
+        assert_eq!(ask(&durable.create_database(), "SHOW synchronous_commit"), "on");
+    }
+}

@@ -1,0 +1,192 @@
+//! The server under test: the real binary, in a directory of its own, on a port of its own.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use crate::backends::Backend;
+use crate::scratch::Scratch;
+use crate::service::Service;
+
+/// How a server is to be started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    backend: Backend,
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// The defaults, on `backend`.
+    #[must_use]
+    pub fn on(backend: Backend) -> Self {
+        Self { backend, settings: Vec::new() }
+    }
+
+    /// Adds a setting, such as `set("manifests.sparse_indexes", "allow")`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A running server. Dropping it ends it and removes what it stored; if the test is failing its log is printed.
+#[derive(Debug)]
+pub struct Server {
+    // Before the directory: the server ends before its files go.
+    service: Service,
+    scratch: Scratch,
+    settings: Vec<(String, String)>,
+    url: String,
+}
+
+impl Server {
+    /// Starts a server with an empty database and an empty store, and waits until it takes connections.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let scratch = Scratch::new("server");
+        let mut settings = vec![
+            ("http.address".to_owned(), "127.0.0.1:0".to_owned()),
+            ("database.url".to_owned(), options.backend.new_database(scratch.path())),
+            ("storage.path".to_owned(), scratch.join("data").display().to_string()),
+        ];
+        settings.extend(options.settings);
+        let (service, url) = launch(&scratch, &settings);
+        Self { service, scratch, settings, url }
+    }
+
+    /// The root of its API, such as `http://127.0.0.1:43210`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Host and port, as in an image's name: `127.0.0.1:43210`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_scheme, address)| address)
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
+    /// The directory that holds its objects, the value of `storage.path`.
+    #[must_use]
+    pub fn storage_directory(&self) -> PathBuf {
+        self.scratch.join("data")
+    }
+
+    /// The URL of its database.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        let url = self.settings.iter().rev().find(|(key, _)| key == "database.url");
+        url.map(|(_, value)| value.as_str()).expect("every server is given a database")
+    }
+
+    /// What it has logged since the test began.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill9(&mut self) {
+        self.service.kill9();
+    }
+
+    /// Ends it with SIGTERM and waits until it has drained.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.service.terminate()
+    }
+
+    /// Sends it a signal by its name, such as `HUP`.
+    pub fn signal(&self, signal: &str) {
+        self.service.signal(signal);
+    }
+
+    /// Starts it again on the same data and the same address, after [`Server::kill9`] or [`Server::terminate`].
+    pub fn restart(&mut self) {
+        let address = self.address().to_owned();
+        self.settings.push(("http.address".to_owned(), address));
+        let (service, url) = launch(&self.scratch, &self.settings);
+        self.service = service;
+        assert_eq!(url, self.url, "the server came back on another address than the one it was given");
+    }
+}
+
+fn launch(scratch: &Scratch, settings: &[(String, String)]) -> (Service, String) {
+    let (said, log) = (scratch.join("stdout"), scratch.join("stderr"));
+    let output = File::create(&said).unwrap_or_else(|error| panic!("cannot create {}: {error}", said.display()));
+    let mut command = Command::new(binary());
+    command.arg("serve").current_dir(scratch.path()).stdout(output);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_")) {
+        command.env_remove(name); // the tests say what the settings are, not the caller's shell
+    }
+    for (key, value) in last_of_each(settings) {
+        command.arg("--set").arg(format!("{key}={value}"));
+    }
+    let mut service = Service::start("longshore", &mut command, &log, "TERM");
+    let url = service.wait_until("listening", || announced_url(&said));
+    (service, url)
+}
+
+/// The settings with only the last value of each key.
+fn last_of_each(settings: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
+    let overruled = |index: usize, key: &str| settings[index + 1..].iter().any(|(later, _)| later == key);
+    settings.iter().enumerate().filter(move |(index, (key, _))| !overruled(*index, key)).map(|(_, setting)| setting)
+}
+
+/// The address in the first whole line with one on the server's standard output.
+fn announced_url(said: &Path) -> Option<String> {
+    let text = fs::read_to_string(said).ok()?;
+    let whole_lines = &text[..text.rfind('\n')?];
+    let start = whole_lines.find("http://").or_else(|| whole_lines.find("https://"))?;
+    let is_end = |character: char| character.is_whitespace() || "\"'`,;)".contains(character);
+    whole_lines[start..].split(is_end).next().map(|url| url.trim_end_matches(['/', '.']).to_owned())
+}
+
+/// The server's binary: the one named by `LONGSHORE_BIN`, else the one that cargo built beside this test.
+fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("LONGSHORE_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = env::current_exe().expect("the test knows its own path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    let binary = profile.join("longshore");
+    assert!(binary.is_file(), "{} is not built: run cargo build -p longshore-server", binary.display());
+    binary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_read_from_the_first_whole_line_that_names_one() {
+        let scratch = Scratch::new("announced");
+        let said = scratch.join("stdout");
+        let read = |text: &str| {
+            fs::write(&said, text).expect("the directory is this test's own");
+            announced_url(&said)
+        };
+        assert_eq!(read(""), None);
+        assert_eq!(read("listening on http://127.0.0.1:43"), None, "the line is not whole yet");
+        assert_eq!(
+            read("longshore 0.1\nserving http://127.0.0.1:4321 from ./data\n").unwrap(),
+            "http://127.0.0.1:4321"
+        );
+        assert_eq!(read("https://127.0.0.1:4321/\nhttps://127.0.0.1:1\n").unwrap(), "https://127.0.0.1:4321");
+    }
+
+    #[test]
+    fn a_later_setting_overrules_an_earlier_one() {
+        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let settings = [setting("a", "1"), setting("b", "2"), setting("a", "3")];
+        let kept: Vec<_> = last_of_each(&settings).collect();
+        assert_eq!(kept, [&settings[1], &settings[2]]);
+    }
+}
