@@ -56,6 +56,12 @@ impl Server {
         Self { service, scratch, settings, url }
     }
 
+    /// The program that is started.
+    #[must_use]
+    pub fn binary() -> PathBuf {
+        binary()
+    }
+
     /// The root of its API, such as `http://127.0.0.1:43210`.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use longshore_tests::programs::{program, require_root, run};
@@ -55,6 +56,14 @@ impl Engine {
     /// Runs a docker command that must succeed.
     pub(crate) fn docker<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
         run(&mut self.command(arguments))
+    }
+
+    /// Everything that a shell command prints, with this engine as the one that `docker` talks to.
+    pub(crate) fn shell(&self, directory: &Path, command: &str) -> String {
+        let socket = format!("unix://{}", self.runtime.join("docker.sock").display());
+        let mut shell = self.home.command("bash");
+        shell.env("DOCKER_HOST", socket).current_dir(directory).args(["-c", &format!("{{ {command}; }} 2>&1 || true")]);
+        run(&mut shell)
     }
 
     /// Builds an image of a payload of `length` random bytes. Returns what running it prints.

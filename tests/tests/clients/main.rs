@@ -16,6 +16,7 @@ mod oras;
 mod podman;
 mod regctl;
 mod skopeo;
+mod tour;
 
 /// A mebibyte, in bytes.
 const MIB: usize = 1024 * 1024;
