@@ -14,7 +14,7 @@ mod uploads;
 pub use blobs::{Blob, BlobReader};
 pub use error::Error;
 pub use lists::Page;
-pub use manifests::{PushedManifest, StoredManifest};
+pub use manifests::{NewManifest, PushedManifest, StoredManifest};
 pub use referrers::Referrers;
 pub use rules::Rules;
 pub use uploads::{Body, BodyError, Chunk};

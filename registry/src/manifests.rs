@@ -1,9 +1,9 @@
 //! Pushing, pulling and deleting manifests.
 
-use crate::{Error, Registry, Result};
+use crate::{Error, Registry, Result, Rules};
 use bytes::Bytes;
 use longshore_metadata::{DeleteOutcome, ManifestRecord, NamedBlob, PutManifest, PutManifestOutcome};
-use longshore_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag};
+use longshore_oci::{Algorithm, BlobReference, Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// A manifest as it is served.
 #[derive(Debug, Clone)]
@@ -12,6 +12,19 @@ pub struct StoredManifest {
     pub digest: Digest,
     /// As it was pushed.
     pub media_type: String,
+    /// Its exact bytes.
+    pub body: Bytes,
+}
+
+/// A manifest to push.
+#[derive(Debug, Clone)]
+pub struct NewManifest {
+    /// What it is pushed as: a tag, or its digest.
+    pub reference: Reference,
+    /// More tags that are to name it.
+    pub tags: Vec<Tag>,
+    /// As the client says it.
+    pub content_type: Option<String>,
     /// Its exact bytes.
     pub body: Bytes,
 }
@@ -25,52 +38,34 @@ pub struct PushedManifest {
     pub subject: Option<Digest>,
 }
 
+/// A manifest is large if reading it would hold up other requests.
+const LARGE_BODY: usize = 64 * 1024;
+
 impl Registry {
     /// Stores a manifest under its digest, and lets the tags name it.
     pub async fn push_manifest(
         &self,
         repository: &RepositoryName,
         by: Option<&str>,
-        reference: &Reference,
-        mut tags: Vec<Tag>,
-        content_type: Option<&str>,
-        body: Bytes,
+        pushed: NewManifest,
     ) -> Result<PushedManifest> {
-        if tags.len() > self.rules.tags_per_push {
+        if pushed.tags.len() > self.rules.tags_per_push {
             return Err(Error::TooManyTags { limit: self.rules.tags_per_push });
         }
-        let digest = match reference {
-            Reference::Digest(declared) => verify(declared, &body)?,
-            Reference::Tag(tag) => {
-                tags.push(tag.clone());
-                Digest::of(Algorithm::Sha256, &body)
-            }
-        };
-        let manifest = Manifest::parse(&body, content_type, &self.rules.manifest_limits)?;
-        let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-        let put = PutManifest {
-            repository: repository.clone(),
-            digest,
-            media_type: manifest.media_type.to_string(),
-            annotations: annotations(&manifest),
-            artifact_type: manifest.artifact_type,
-            config_media_type: manifest.config_media_type,
-            subject,
-            body: body.into(),
-            blobs: manifest
-                .blobs
-                .iter()
-                .map(|blob| NamedBlob { digest: blob.digest, required: blob.required })
-                .collect(),
-            children: manifest.children.iter().map(|child| child.digest).collect(),
-            tags,
-            pushed_by: by.map(str::to_owned),
-            allow_absent: self.rules.allow_sparse,
-        };
+        let put = self.examine(repository, by, pushed).await?;
+        let (digest, subject) = (put.digest, put.subject);
         match self.metadata.put_manifest(put).await? {
             PutManifestOutcome::Stored => Ok(PushedManifest { digest, subject }),
             PutManifestOutcome::Absent { digests } => Err(Error::ManifestBlobUnknown { digests }),
         }
+    }
+
+    /// Hashes and reads what was pushed; a large one beside the event loop, since that takes milliseconds.
+    async fn examine(&self, repository: &RepositoryName, by: Option<&str>, pushed: NewManifest) -> Result<PutManifest> {
+        let (rules, repository, by) = (self.rules.clone(), repository.clone(), by.map(str::to_owned));
+        let is_large = pushed.body.len() > LARGE_BODY;
+        let examine = move || pushed.examine(&rules, repository, by);
+        if is_large { tokio::task::spawn_blocking(examine).await.map_err(|_| Error::ShuttingDown)? } else { examine() }
     }
 
     /// The manifest that a tag or a digest names.
@@ -103,6 +98,35 @@ impl Registry {
                 DeleteOutcome::InUse { by } => Err(Error::ManifestInUse { digest: *digest, by }),
             },
         }
+    }
+}
+
+impl NewManifest {
+    fn examine(mut self, rules: &Rules, repository: RepositoryName, pushed_by: Option<String>) -> Result<PutManifest> {
+        let digest = match self.reference {
+            Reference::Digest(declared) => verify(&declared, &self.body)?,
+            Reference::Tag(tag) => {
+                self.tags.push(tag);
+                Digest::of(Algorithm::Sha256, &self.body)
+            }
+        };
+        let manifest = Manifest::parse(&self.body, self.content_type.as_deref(), &rules.manifest_limits)?;
+        let named = |blob: &BlobReference| NamedBlob { digest: blob.digest, required: blob.required };
+        Ok(PutManifest {
+            repository,
+            digest,
+            media_type: manifest.media_type.to_string(),
+            annotations: annotations(&manifest),
+            blobs: manifest.blobs.iter().map(named).collect(),
+            children: manifest.children.iter().map(|child| child.digest).collect(),
+            subject: manifest.subject.map(|subject| subject.digest),
+            artifact_type: manifest.artifact_type,
+            config_media_type: manifest.config_media_type,
+            body: self.body.into(),
+            tags: self.tags,
+            pushed_by,
+            allow_absent: rules.allow_sparse,
+        })
     }
 }
 

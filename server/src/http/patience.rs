@@ -1,5 +1,6 @@
-//! A connection whose writes may not stall for ever: a client that takes no byte of its answer for too long is cut
-//! off, so that it holds no memory and no place.
+//! A connection that may not stall for ever: a client that takes no byte of its answer for too long, or that connects
+//! and then says too little to tell what it speaks, is cut off, so that it holds no memory and no place. (How long a
+//! request's header may take is hyper's care, how long its body may take that of the body's reader.)
 
 use std::{
     io,
@@ -12,18 +13,24 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A stream with a limit on how long a write may wait.
+/// HTTP/2 begins with a preface of so many bytes; until they are there, the two versions may look the same.
+const GREETING: usize = 24;
+
+/// A stream with a limit on how long its greeting, and any write, may wait.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
+    /// Runs until the client has said enough.
+    greeting: Option<Pin<Box<Sleep>>>,
+    heard: usize,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+        Self { stream, patience, greeting: Some(Box::pin(sleep(patience))), heard: 0, stalled: None }
     }
 
     /// Passes an outcome on, unless it has been pending for too long.
@@ -48,7 +55,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(greeting) = &mut self.greeting {
+            if outcome.is_pending() && greeting.as_mut().poll(context).is_ready() {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the client said nothing for too long");
+                return Poll::Ready(Err(error));
+            }
+            self.heard += buffer.filled().len() - before;
+            if self.heard >= GREETING {
+                self.greeting = None;
+            }
+        }
+        outcome
     }
 }
 
@@ -92,6 +111,26 @@ mod tests {
         let mut near = Patient::new(near, Duration::from_secs(60));
         let error = near.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_cut_off() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = Patient::new(near, Duration::from_secs(60));
+        far.write_all(b"PRI").await.unwrap();
+        let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_greeted_may_be_silent() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = Patient::new(near, Duration::from_secs(60));
+        far.write_all(&[b' '; GREETING]).await.unwrap();
+        near.read_exact(&mut [0; GREETING]).await.unwrap();
+        sleep(Duration::from_secs(3600)).await;
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'x');
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use super::{
 use crate::{answer, error::ApiError};
 use http::{Method, StatusCode, header};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_registry::BlobReader;
+use longshore_registry::{BlobReader, NewManifest};
 
 /// GET and HEAD: the stored bytes as the stored type, whatever the client says that it accepts: a manifest of another
 /// type would have another digest.
@@ -36,9 +36,8 @@ pub(super) async fn put(call: Call, repository: RepositoryName, reference: Refer
     let by = call.caller.name().map(str::to_owned);
     let content_type = content_type(&call)?;
     let body = request_body::whole(call, registry.rules().manifest_max).await?;
-    let pushed = registry
-        .push_manifest(&repository, by.as_deref(), &reference, tags.clone(), content_type.as_deref(), body)
-        .await?;
+    let pushed = NewManifest { reference, tags: tags.clone(), content_type, body };
+    let pushed = registry.push_manifest(&repository, by.as_deref(), pushed).await?;
     let location = format!("/v2/{repository}/manifests/{}", pushed.digest);
     let mut response = located(StatusCode::CREATED, &location);
     response = answer::with(response, answer::CONTENT_DIGEST, pushed.digest.to_string());

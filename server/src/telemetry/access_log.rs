@@ -93,7 +93,7 @@ impl Drop for Record {
                 url.path = self.path,
                 http.response.status_code = self.status.as_u16(),
                 http.response.body.size = self.sent,
-                duration_ms = elapsed.as_secs_f64() * 1e3,
+                duration_us = elapsed.as_micros() as u64,
                 complete = self.complete,
                 client.address = self.client.map(tracing::field::display),
                 user_agent.original = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()),
