@@ -109,7 +109,7 @@ impl Manifest {
         let mut manifest = Self {
             kind,
             media_type,
-            artifact_type: fields.text("artifactType")?.map(str::to_owned),
+            artifact_type: fields.artifact_type()?.map(str::to_owned),
             config_media_type: None,
             subject,
             annotations,

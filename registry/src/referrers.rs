@@ -36,14 +36,22 @@ impl Registry {
         };
         let records = self.metadata.list_referrers(page).await?;
         let mut descriptors = records.into_iter().map(descriptor).collect::<Result<Vec<_>>>()?;
-        let next = match descriptors.last() {
-            Some(last) => self.any_referrer_after(ReferrersPage { after: Some(&last.digest), ..page }).await?,
+        let last = descriptors.last().map(|descriptor| descriptor.digest);
+        let next = match &last {
+            Some(last) => self.any_referrer_after(ReferrersPage { after: Some(last), ..page }).await?,
             None => None,
         };
-        if next.is_none() {
-            descriptors.extend(self.fallback_referrers(repository, subject, artifact_type).await?);
+        if next.is_some() {
+            return Ok(Referrers { descriptors, next });
         }
-        Ok(Referrers { descriptors, next })
+        let fallback = self.fallback_referrers(repository, subject, artifact_type).await?;
+        let both = || json_length(&descriptors) + json_length(&fallback);
+        if last.is_some() && !fallback.is_empty() && both() > PAGE_BYTES {
+            // They get a page of their own: that after the last referrer, which holds nothing else.
+            return Ok(Referrers { descriptors, next: last });
+        }
+        descriptors.extend(fallback);
+        Ok(Referrers { descriptors, next: None })
     }
 
     /// The place to go on from, if anything comes after it.
@@ -76,6 +84,11 @@ impl Registry {
         named.retain(|descriptor| here.remove(&descriptor.digest));
         Ok(named)
     }
+}
+
+/// How long the descriptors are on a page, in bytes.
+fn json_length(descriptors: &[Descriptor]) -> u64 {
+    serde_json::json!(descriptors).to_string().len() as u64
 }
 
 fn descriptor(record: ReferrerRecord) -> Result<Descriptor> {

@@ -1,5 +1,6 @@
 //! What an operator decides about the registry's behaviour.
 
+use crate::{Error, Result};
 use longshore_oci::ManifestLimits;
 use std::time::Duration;
 
@@ -22,4 +23,14 @@ pub struct Rules {
     pub upload_lifetime: Duration,
     /// The longest page of a list.
     pub page_max: u32,
+}
+
+impl Rules {
+    /// Refuses a blob of this size, or one that has grown to it, if it is over the limit.
+    pub(crate) fn check_blob_size(&self, size: u64) -> Result<()> {
+        match self.blob_max {
+            Some(limit) if size > limit => Err(Error::BlobTooLarge { limit }),
+            _ => Ok(()),
+        }
+    }
 }

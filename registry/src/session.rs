@@ -13,6 +13,8 @@ pub(crate) struct Session {
     registry: Registry,
     id: UploadId,
     fence: i64,
+    /// How many bytes of the object were saved by earlier requests.
+    saved: u64,
     bytes: SessionBytes,
 }
 
@@ -30,12 +32,12 @@ enum SessionBytes {
 struct Finished {
     content: StoredContent,
     size: u64,
-    computed: Digest,
 }
 
 impl Session {
     /// Takes up a session where it was left.
     pub(crate) fn resume(registry: &Registry, record: UploadRecord) -> Result<Self> {
+        let saved = if record.object_key.is_some() { record.received } else { 0 };
         let bytes = match record.object_key {
             Some(key) => {
                 let key = key.parse().map_err(|error| damaged(record.id, &error))?;
@@ -46,7 +48,7 @@ impl Session {
                 SessionBytes::Staged { bytes: record.staged, algorithm: hasher.algorithm() }
             }
         };
-        Ok(Self { registry: registry.clone(), id: record.id, fence: record.fence, bytes })
+        Ok(Self { registry: registry.clone(), id: record.id, fence: record.fence, saved, bytes })
     }
 
     /// How many bytes it holds.
@@ -67,11 +69,7 @@ impl Session {
 
     /// Appends some bytes.
     pub(crate) async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        if let Some(limit) = self.registry.rules.blob_max
-            && self.length() + chunk.len() as u64 > limit
-        {
-            return Err(Error::BlobTooLarge { limit });
-        }
+        self.registry.rules.check_blob_size(self.length() + chunk.len() as u64)?;
         if let SessionBytes::Staged { bytes, .. } = &mut self.bytes
             && bytes.len() + chunk.len() <= self.registry.rules.inline_max
         {
@@ -112,12 +110,15 @@ impl Session {
     }
 
     /// Makes what came durable and saves how far the session is.
-    pub(crate) async fn save(self) -> Result<u64> {
+    pub(crate) async fn save(mut self) -> Result<u64> {
         let length = self.length();
         let (staged, hash_state) = match self.bytes {
             SessionBytes::Staged { bytes, algorithm } => (bytes, BlobHasher::new(algorithm).save()),
             SessionBytes::Resting { saved_hash, .. } => (Vec::new(), saved_hash),
-            SessionBytes::Written(mut writer) => (Vec::new(), writer.sync().await?.hasher.save()),
+            SessionBytes::Written(ref mut writer) => match writer.sync().await {
+                Ok(durable) => (Vec::new(), durable.hasher.save()),
+                Err(error) => return Err(self.undo(error.into()).await),
+            },
         };
         let lifetime = self.registry.rules.upload_lifetime;
         let progress = SaveProgress { id: self.id, fence: self.fence, received: length, hash_state, staged, lifetime };
@@ -129,42 +130,63 @@ impl Session {
 
     /// Ends the session with a blob of this digest. Where the bytes have another one, the session stays as it was
     /// before this request.
-    pub(crate) async fn commit(self, declared: Digest) -> Result<()> {
-        let (id, fence, registry) = (self.id, self.fence, self.registry.clone());
-        let Finished { content, size, computed } = self.finish(declared.algorithm()).await?;
-        if computed != declared {
-            return Err(Error::DigestMismatch { declared, computed });
-        }
-        let commit = CommitUpload { id, fence, digest: declared, size, content };
-        match registry.metadata.commit_upload(commit).await? {
+    pub(crate) async fn commit(mut self, declared: Digest) -> Result<()> {
+        let Finished { content, size } = match self.finish(declared).await {
+            Ok(finished) => finished,
+            Err(error) => return Err(self.undo(error).await),
+        };
+        let commit = CommitUpload { id: self.id, fence: self.fence, digest: declared, size, content };
+        match self.registry.metadata.commit_upload(commit).await? {
             CommitOutcome::Committed => Ok(()),
-            CommitOutcome::SessionLost => Err(Error::UploadUnknown { id }),
+            CommitOutcome::SessionLost => Err(Error::UploadUnknown { id: self.id }),
         }
     }
 
-    async fn finish(self, algorithm: Algorithm) -> Result<Finished> {
-        let files = &self.registry.files;
-        let (key, size, hasher) = match self.bytes {
+    /// Makes everything durable, and sees that it has this digest.
+    async fn finish(&mut self, declared: Digest) -> Result<Finished> {
+        let (algorithm, files) = (declared.algorithm(), &self.registry.files);
+        let (key, size, hasher) = match &mut self.bytes {
             SessionBytes::Staged { bytes, .. } => {
-                let computed = Digest::of(algorithm, &bytes);
-                return Ok(Finished { size: bytes.len() as u64, content: StoredContent::Inline(bytes), computed });
+                verify(declared, Digest::of(algorithm, bytes))?;
+                let size = bytes.len() as u64;
+                let content = StoredContent::Inline(std::mem::take(bytes));
+                return Ok(Finished { content, size });
             }
             SessionBytes::Resting { key, saved_hash, length } => {
-                let hasher = restore_hash(files, &key, &saved_hash, length).await?;
-                (key, length, hasher)
+                let hasher = restore_hash(files, key, saved_hash, *length).await?;
+                (&*key, *length, hasher)
             }
-            SessionBytes::Written(mut writer) => {
+            SessionBytes::Written(writer) => {
                 let durable = writer.sync().await?;
-                (writer.key().clone(), durable.length, durable.hasher)
+                (writer.key(), durable.length, durable.hasher)
             }
         };
         let computed = if hasher.algorithm() == algorithm {
             hasher.digest()
         } else {
-            files.hash(&key, algorithm, size).await?.digest()
+            files.hash(key, algorithm, size).await?.digest()
         };
-        Ok(Finished { content: StoredContent::AttachedObject, size, computed })
+        verify(declared, computed)?;
+        Ok(Finished { content: StoredContent::AttachedObject, size })
     }
+
+    /// Cuts off what this request has written, after the failure that is handed through: its room is free at once and
+    /// not only when the session ends. Not to be called once a save or a commit was tried: where its outcome is
+    /// unknown, the database may name those bytes.
+    pub(crate) async fn undo(self, failure: Error) -> Error {
+        if let SessionBytes::Written(writer) = self.bytes {
+            let key = writer.key().clone();
+            drop(writer); // and its lock on the file with it
+            if let Err(error) = self.registry.files.cut(&key, self.saved).await {
+                tracing::warn!(%key, %error, "an object keeps bytes that nobody needs until its upload ends");
+            }
+        }
+        failure
+    }
+}
+
+fn verify(declared: Digest, computed: Digest) -> Result<()> {
+    if computed == declared { Ok(()) } else { Err(Error::DigestMismatch { declared, computed }) }
 }
 
 /// The hash as it was saved, or by reading the bytes again where the saved state is of another version.

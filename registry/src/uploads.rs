@@ -2,7 +2,7 @@
 
 use crate::{Error, Registry, Result, session::Session};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use longshore_metadata::{MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord};
 use longshore_oci::{Algorithm, Digest, RepositoryName};
 use longshore_storage::BlobHasher;
@@ -74,7 +74,7 @@ impl Registry {
                 Ok(()) => session.save().await,
                 // A later request goes on from here.
                 Err(Error::Body(error)) => session.save().await.and(Err(error.into())),
-                Err(error) => Err(error),
+                Err(error) => Err(session.undo(error).await),
             };
             drop(turn);
             saved
@@ -89,8 +89,7 @@ impl Registry {
             let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
             let mut session = registry.claim(address, chunk.start).await?;
             session.expect(digest.algorithm());
-            receive(&mut session, chunk).await?;
-            let committed = session.commit(digest).await;
+            let committed = receive_and_commit(session, chunk, digest).await;
             drop(turn);
             committed
         })
@@ -129,6 +128,7 @@ impl Registry {
     }
 
     async fn put_small_blob(&self, repository: RepositoryName, declared: Digest, content: Vec<u8>) -> Result<()> {
+        self.rules.check_blob_size(content.len() as u64)?;
         let computed = Digest::of(declared.algorithm(), &content);
         if computed != declared {
             return Err(Error::DigestMismatch { declared, computed });
@@ -137,10 +137,9 @@ impl Registry {
     }
 
     async fn push_large_blob(&self, address: UploadAddress, digest: Digest, head: Vec<u8>, chunk: Chunk) -> Result<()> {
-        let mut session = self.claim(address, None).await?;
-        session.write(head.into()).await?;
-        receive(&mut session, Chunk { length: None, ..chunk }).await?;
-        session.commit(digest).await
+        let session = self.claim(address, None).await?;
+        let head = stream::iter([Ok(Bytes::from(head))]);
+        receive_and_commit(session, Chunk { body: head.chain(chunk.body).boxed(), ..chunk }, digest).await
     }
 
     /// Takes the session for this request, if the chunk goes on where it ends.
@@ -196,6 +195,14 @@ async fn receive(session: &mut Session, mut chunk: Chunk) -> Result<()> {
     match chunk.length {
         Some(announced) if announced != sent => Err(Error::ChunkLength { announced, sent }),
         _ => Ok(()),
+    }
+}
+
+/// Writes the last chunk and ends the session with a blob of this digest.
+async fn receive_and_commit(mut session: Session, chunk: Chunk, digest: Digest) -> Result<()> {
+    match receive(&mut session, chunk).await {
+        Ok(()) => session.commit(digest).await,
+        Err(error) => Err(session.undo(error).await),
     }
 }
 

@@ -22,8 +22,14 @@ impl Client {
     #[must_use]
     pub fn new(root: &str) -> Self {
         let root = Url::parse(root).unwrap_or_else(|error| panic!("{root} is no URL: {error}"));
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
-        Self { root, http: http.expect("the client has no settings that can fail"), credentials: None }
+        Self { root, http: build(reqwest::Client::builder()), credentials: None }
+    }
+
+    /// The same client, speaking HTTP/2 from its first byte on.
+    #[must_use]
+    pub fn over_http2(mut self) -> Self {
+        self.http = build(reqwest::Client::builder().http2_prior_knowledge());
+        self
     }
 
     /// The same client with a user's name and password.
@@ -159,6 +165,11 @@ impl Client {
             assert!(self.blob(repository, &blob.digest).await == blob.bytes, "{} of {repository} differs", blob.digest);
         }
     }
+}
+
+fn build(http: reqwest::ClientBuilder) -> reqwest::Client {
+    let http = http.no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+    http.expect("the client has no settings that can fail")
 }
 
 /// Sends a request; the connection must hold until the answer's head is there.

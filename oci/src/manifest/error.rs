@@ -101,6 +101,14 @@ pub enum ManifestError {
         /// What is wrong with it.
         problem: DigestError,
     },
+    /// The `artifactType` is no media type by its length or its characters.
+    #[error(
+        "`artifactType` has to be a media type such as `application/vnd.example.v1+json`: at most {limit} bytes, no control characters"
+    )]
+    ArtifactType {
+        /// The most bytes that it may have.
+        limit: usize,
+    },
     /// A media type does not parse.
     #[error("`{path}`: {problem}")]
     InvalidMediaType {

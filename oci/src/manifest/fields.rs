@@ -113,6 +113,18 @@ impl<'d> Fields<'d> {
         }
     }
 
+    /// The `artifactType`: lists of referrers repeat it, and databases look for it. Clients are careless about its
+    /// grammar, so only its length (that of a media type, RFC 6838 section 4.2) and its control characters are judged.
+    pub(super) fn artifact_type(&self) -> Result<Option<&'d str>, ManifestError> {
+        const MAX_BYTES: usize = 255;
+        match self.text("artifactType")? {
+            Some(text) if text.len() > MAX_BYTES || text.chars().any(char::is_control) => {
+                Err(ManifestError::ArtifactType { limit: MAX_BYTES })
+            }
+            text => Ok(text),
+        }
+    }
+
     fn required_text(&self, field: &'static str) -> Result<&'d str, ManifestError> {
         self.text(field)?.ok_or_else(|| self.missing(field))
     }
@@ -209,7 +221,7 @@ pub(crate) fn read_descriptor(json: &Json<'_>, place: Place) -> Result<Descripto
         media_type: fields.media_type()?,
         digest: fields.digest()?,
         size: fields.size()?,
-        artifact_type: fields.text("artifactType")?.map(str::to_owned),
+        artifact_type: fields.artifact_type()?.map(str::to_owned),
         annotations: fields.annotations()?,
         urls: fields.urls()?,
     })

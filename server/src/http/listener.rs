@@ -1,6 +1,6 @@
 //! The accept loop: one task a connection, HTTP/1.1 or HTTP/2 as the client begins, and an end that loses nothing.
 
-use super::{Reloads, patience::Patient, router, tls::Certificate};
+use super::{Reloads, early::Lingering, patience::Patient, router, tls::Certificate};
 use crate::app::App;
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -174,7 +174,7 @@ impl Connections {
     ) {
         // Small answers must not wait for the client's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
-        let stream = Patient::new(stream, self.patience);
+        let stream = Patient::new(Lingering::new(stream), self.patience);
         match tls {
             None => self.speak_http(stream, peer, watcher).await,
             Some(tls) => match tokio::time::timeout(self.patience, tls.accept(stream)).await {

@@ -1,5 +1,6 @@
 //! Connections: accepting, TLS, HTTP/1.1 and HTTP/2, draining. What is asked over them is no matter here.
 
+mod early;
 mod listener;
 mod patience;
 mod reload;

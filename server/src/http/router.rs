@@ -1,6 +1,7 @@
 //! Which path leads where. The registry's own paths have names with slashes in them, so they are told apart in
 //! `oci::route` and not here.
 
+use super::early;
 use crate::{app::App, error::ApiError, health, oci, telemetry::access_log};
 use axum::{Router, middleware, routing::get};
 use http::StatusCode;
@@ -18,6 +19,7 @@ pub(super) fn registry(app: Arc<App>) -> Router {
         .route("/v2/", axum::routing::any(oci::serve))
         .route("/v2/{*path}", axum::routing::any(oci::serve))
         .fallback(nothing_here)
+        .layer(middleware::from_fn(early::close_unread))
         .layer(middleware::from_fn_with_state(app.clone(), access_log::observe))
         .with_state(app)
 }

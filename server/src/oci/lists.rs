@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub(super) async fn tags(call: Call, repository: RepositoryName) -> Answer {
     let limit = call.query.page_size(call.app.settings.limits.page_size)?;
-    let after = call.query.text("last").unwrap_or_default();
+    let after = call.query.searched("last")?.unwrap_or_default();
     let page = call.app.registry.list_tags(&repository, after, limit).await?;
     let names: Vec<&str> = page.items.iter().map(longshore_oci::Tag::as_str).collect();
     let body = json!({ "name": repository.as_str(), "tags": names });
@@ -20,7 +20,7 @@ pub(super) async fn tags(call: Call, repository: RepositoryName) -> Answer {
 
 pub(super) async fn catalog(call: Call) -> Answer {
     let limit = call.query.page_size(call.app.settings.limits.page_size)?;
-    let after = call.query.text("last").unwrap_or_default();
+    let after = call.query.searched("last")?.unwrap_or_default();
     let may_list = |name: &RepositoryName| access::authorise(&call.app, &call.caller, Action::Pull, Some(name)).is_ok();
     let page: Page<RepositoryName> = call.app.registry.list_repositories(after, limit, may_list).await?;
     let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();

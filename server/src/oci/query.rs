@@ -29,6 +29,17 @@ impl Query {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// The first value of a parameter that is looked for in the database, which holds any text without NUL.
+    pub(super) fn searched(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.text(name) {
+            Some(text) if text.contains('\0') => {
+                let message = format!("the parameter {name} has a NUL character: leave it out");
+                Err(ApiError::new(ErrorCode::Unsupported, message).with_status(StatusCode::BAD_REQUEST))
+            }
+            text => Ok(text),
+        }
+    }
+
     /// `digest`, `mount` and the like.
     pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, ApiError> {
         let parse = |text: &str| {

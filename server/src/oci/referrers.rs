@@ -7,7 +7,7 @@ use http::header;
 use longshore_oci::{Digest, ReferrersIndex, RepositoryName};
 
 pub(super) async fn list(call: Call, repository: RepositoryName, subject: Digest) -> Answer {
-    let artifact_type = call.query.text("artifactType").filter(|wanted| !wanted.is_empty());
+    let artifact_type = call.query.searched("artifactType")?.filter(|wanted| !wanted.is_empty());
     let after = call.query.digest("last")?;
     let page = call.app.registry.list_referrers(&repository, &subject, artifact_type, after.as_ref()).await?;
     let body = ReferrersIndex::new(page.descriptors).to_json();

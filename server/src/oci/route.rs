@@ -32,7 +32,8 @@ pub(super) enum Route {
 impl Route {
     /// Reads a path.
     pub(super) fn parse(path: &str) -> Result<Self, ApiError> {
-        let rest = path.strip_prefix("/v2").unwrap_or(path).trim_start_matches('/');
+        let rest = path.strip_prefix("/v2").unwrap_or(path);
+        let rest = rest.strip_prefix('/').unwrap_or(rest);
         match rest {
             "" => return Ok(Self::Base),
             "_catalog" => return Ok(Self::Catalog),
@@ -109,13 +110,13 @@ fn decode(element: &str) -> Option<Cow<'_, str>> {
 fn repository(elements: &[&str]) -> Result<RepositoryName, ApiError> {
     let invalid = |reason: String| ApiError::new(ErrorCode::NameInvalid, reason);
     let mut name = String::new();
-    for element in elements {
+    for (position, element) in elements.iter().enumerate() {
         let element =
             decode(element).ok_or_else(|| invalid("the name is not valid: its % codes are no text".into()))?;
         if element.contains('/') {
             return Err(invalid("the name is not valid: write / and not %2F between its parts".into()));
         }
-        if !name.is_empty() {
+        if position > 0 {
             name.push('/');
         }
         name.push_str(&element);
@@ -189,6 +190,8 @@ mod tests {
             "/v2/a%2fb/tags/list",
             "/v2/a//b/tags/list",
             "/v2//tags/list",
+            "/v2//a/tags/list",
+            "/v2//",
             "/v2/A/tags/list",
             "/v2/a%00/tags/list",
             "/v2/a%ff/tags/list",

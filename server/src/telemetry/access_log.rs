@@ -33,7 +33,7 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     let (mut parts, body) = response.into_parts();
     parts.headers.insert(REQUEST_ID, id);
     record.status = parts.status;
-    record.complete = body.is_end_stream();
+    record.length = length(&record.method, &parts.headers, &body);
     Response::from_parts(parts, Body::new(Observed { body, record }))
 }
 
@@ -49,6 +49,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
+/// How many bytes the answer has, if that is known. (Nobody asks for the end of a body whose length was announced.)
+fn length(method: &Method, headers: &HeaderMap, body: &Body) -> Option<u64> {
+    if method == Method::HEAD {
+        return Some(0);
+    }
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    announced.or_else(|| body.size_hint().exact())
+}
+
 /// What is known of a request.
 struct Record {
     app: Arc<App>,
@@ -59,8 +68,9 @@ struct Record {
     client: Option<SocketAddr>,
     user_agent: Option<HeaderValue>,
     status: StatusCode,
+    length: Option<u64>,
     sent: u64,
-    complete: bool,
+    ended: bool,
 }
 
 impl Record {
@@ -74,8 +84,9 @@ impl Record {
             client: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
             status: StatusCode::OK,
+            length: None,
             sent: 0,
-            complete: false,
+            ended: false,
         }
     }
 }
@@ -94,7 +105,7 @@ impl Drop for Record {
                 http.response.status_code = self.status.as_u16(),
                 http.response.body.size = self.sent,
                 duration_us = elapsed.as_micros() as u64,
-                complete = self.complete,
+                complete = self.ended || self.length == Some(self.sent),
                 client.address = self.client.map(tracing::field::display),
                 user_agent.original = self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()),
             );
@@ -120,9 +131,8 @@ impl HttpBody for Observed {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.record.complete = self.body.is_end_stream();
             }
-            Poll::Ready(None) => self.record.complete = true,
+            Poll::Ready(None) => self.record.ended = true,
             Poll::Ready(Some(Err(error))) => {
                 tracing::error!(request_id = ?self.record.id, error = %crate::error::chain(error), "an answer was cut short");
             }
