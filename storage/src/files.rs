@@ -79,6 +79,24 @@ impl FileStore {
         Ok(self.writer(key, file, hasher, length))
     }
 
+    /// Cuts an object back to its first `length` bytes, to give back the room of what was written in vain. Waits like
+    /// [`FileStore::resume`]. That it is not there is success: there is no room to give back.
+    pub async fn cut(&self, key: &ObjectKey, length: u64) -> Result<()> {
+        let path = self.path(key);
+        run(key, move || {
+            let file = match OpenOptions::new().write(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                outcome => outcome?,
+            };
+            file.lock()?;
+            if file.metadata()?.len() > length {
+                file.set_len(length)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// The name of the file is made durable with the first sync of every writer: the one before it may have died
     /// between making the file and syncing it.
     fn writer(&self, key: ObjectKey, file: File, hasher: BlobHasher, length: u64) -> ObjectWriter {

@@ -122,3 +122,39 @@ fn backoff(attempt: u32) -> Duration {
     let spread = uuid::Uuid::new_v4().as_u128() as u64 % 4_000;
     Duration::from_micros(u64::from(attempt) * 1_000 + spread)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_tests::postgres::Postgres;
+    use sqlx::{Executor, SqlSafeStr};
+
+    #[tokio::test]
+    async fn every_statement_is_understood() {
+        let url = Postgres::shared().create_database();
+        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
+        let store = Store::connect(&options).await.unwrap();
+        store.migrate().await.unwrap();
+        let mut connection = store.owner_connection().await.unwrap();
+        let files = [
+            blobs::STATEMENTS,
+            collection::STATEMENTS,
+            manifests::STATEMENTS,
+            references::STATEMENTS,
+            repositories::STATEMENTS,
+            uploads::STATEMENTS,
+        ];
+        for (name, sql) in files.concat() {
+            let prepared = connection.prepare(sql.into_sql_str()).await;
+            assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
+        }
+    }
+
+    #[test]
+    fn attempts_are_spread_and_wait_longer_each_time() {
+        for attempt in 1..MAX_ATTEMPTS {
+            let least = Duration::from_millis(attempt.into());
+            assert!((least..least + Duration::from_millis(4)).contains(&backoff(attempt)));
+        }
+    }
+}

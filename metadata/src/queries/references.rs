@@ -1,7 +1,7 @@
 //! What points at manifests: tags with their history, and referrers. Pages are range scans of an index.
 
 use super::blobs::{digest, size, stored_size};
-use super::dialect::{digest_list, for_update};
+use super::dialect::digest_list;
 use super::manifests::json_list;
 use super::{Connection, Store, Transaction, repositories};
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
@@ -17,7 +17,6 @@ statements! {
     SET_TAG = "INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
         VALUES ($1, $2, $3, (SELECT now FROM clock)) ON CONFLICT (repository_id, name) \
         DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at";
-    LOCK_OF_MANIFEST = concat!("SELECT name FROM tags WHERE manifest_id = $1 ORDER BY name", for_update!());
     RECORD_DELETED = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
         SELECT t.repository_id, t.name, NULL, c.now, $2 FROM tags t, clock c WHERE t.manifest_id = $1";
     DELETE_OF_MANIFEST = "DELETE FROM tags WHERE manifest_id = $1";
@@ -51,10 +50,8 @@ pub(super) async fn set_tag(
     Ok(())
 }
 
-/// Deletes every tag that names the manifest. They are locked first: one that is moving away right now stays, and
-/// its history does not say that it was deleted.
+/// Deletes every tag that names the manifest.
 pub(super) async fn delete_tags_of(connection: &mut Connection, manifest_id: i64, by: Option<&str>) -> Result<()> {
-    sqlx::query(LOCK_OF_MANIFEST).bind(manifest_id).fetch_all(&mut *connection).await?;
     sqlx::query(RECORD_DELETED).bind(manifest_id).bind(by).execute(&mut *connection).await?;
     sqlx::query(DELETE_OF_MANIFEST).bind(manifest_id).execute(connection).await?;
     Ok(())

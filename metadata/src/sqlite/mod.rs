@@ -119,3 +119,72 @@ async fn assert_durable(connection: &mut Connection) -> Result<()> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{Executor, SqlSafeStr};
+
+    /// A new database with its schema, in a folder that is removed at the end.
+    async fn store() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
+        let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60) };
+        let store = Store::connect(&options).await.unwrap();
+        store.migrate().await.unwrap();
+        (store, folder)
+    }
+
+    #[tokio::test]
+    async fn every_statement_is_understood() {
+        let (store, _folder) = store().await;
+        let mut connection = store.owner_connection().await.unwrap();
+        let files = [
+            blobs::STATEMENTS,
+            collection::STATEMENTS,
+            manifests::STATEMENTS,
+            references::STATEMENTS,
+            repositories::STATEMENTS,
+            uploads::STATEMENTS,
+        ];
+        for (name, sql) in files.concat() {
+            let prepared = (&mut connection).prepare(sql.into_sql_str()).await;
+            assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
+        }
+    }
+
+    /// The settings of the connection that the writer has, asked in a write of its own.
+    struct AskSettings;
+
+    impl Transaction for AskSettings {
+        type Output = ();
+
+        async fn run(&self, connection: &mut Connection) -> Result<()> {
+            assert_durable(connection).await
+        }
+    }
+
+    #[tokio::test]
+    async fn the_writer_is_durable() {
+        let (store, _folder) = store().await;
+        store.write(AskSettings).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn settings_that_would_lose_writes_are_refused() {
+        let (store, _folder) = store().await;
+        let weaker =
+            [store.file.clone().synchronous(SqliteSynchronous::Normal), store.file.clone().foreign_keys(false)];
+        for options in weaker {
+            let refused = assert_durable(&mut options.connect().await.unwrap()).await;
+            assert!(matches!(refused, Err(Error::Address { .. })), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let (store, _folder) = store().await;
+        let written = sqlx::query("DELETE FROM repositories").execute(store.reads()).await;
+        assert!(written.unwrap_err().to_string().contains("readonly"));
+    }
+}

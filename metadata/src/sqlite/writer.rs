@@ -25,8 +25,8 @@ pub(super) struct Writer {
 
 /// One queued write, whatever it is.
 trait Job: Send {
-    /// Runs the statements; false if they failed and are to be undone.
-    fn run<'a>(&'a mut self, connection: &'a mut Connection) -> BoxFuture<'a, bool>;
+    /// Runs the statements. An error says what to tell the others of its group if they fall with it.
+    fn run<'a>(&'a mut self, connection: &'a mut Connection) -> BoxFuture<'a, Result<()>>;
 
     /// Answers the caller, after the commit that it shares has ended.
     fn answer(self: Box<Self>, committed: &Result<()>);
@@ -44,12 +44,10 @@ struct Write<T: Transaction> {
 }
 
 impl<T: Transaction> Job for Write<T> {
-    fn run<'a>(&'a mut self, connection: &'a mut Connection) -> BoxFuture<'a, bool> {
+    fn run<'a>(&'a mut self, connection: &'a mut Connection) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let output = self.work.run(connection).await;
-            let succeeded = output.is_ok();
-            self.output = Some(output);
-            succeeded
+            let output = self.output.insert(self.work.run(connection).await);
+            output.as_ref().map(|_| ()).map_err(share)
         })
     }
 
@@ -69,8 +67,8 @@ impl<T: Transaction> Job for Write<T> {
 struct Stop;
 
 impl Job for Stop {
-    fn run<'a>(&'a mut self, _: &'a mut Connection) -> BoxFuture<'a, bool> {
-        Box::pin(async { true })
+    fn run<'a>(&'a mut self, _: &'a mut Connection) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn answer(self: Box<Self>, _: &Result<()>) {}
@@ -80,7 +78,7 @@ impl Job for Stop {
     }
 }
 
-/// The failure of a commit, told to each of those who shared it.
+/// A failure, told to each of those who shared the transaction.
 fn share(failure: &Error) -> Error {
     match failure {
         Error::DiskFull(reason) => Error::DiskFull(reason.clone()),
@@ -121,10 +119,9 @@ async fn write_groups(mut connection: Connection, mut jobs: mpsc::Receiver<Box<d
             // Fails where SQLite has already rolled back by itself, which is what is wanted.
             let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
         }
-        let committed = outcome.map_err(Error::from);
         let stop = group.iter().any(|job| job.is_stop());
         for job in group {
-            job.answer(&committed);
+            job.answer(&outcome);
         }
         if stop {
             break;
@@ -138,13 +135,16 @@ async fn write_group(
     connection: &mut Connection,
     group: &mut Vec<Box<dyn Job>>,
     jobs: &mut mpsc::Receiver<Box<dyn Job>>,
-) -> std::result::Result<(), sqlx::Error> {
+) -> Result<()> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let mut next = 0;
     while next < group.len() {
         sqlx::query("SAVEPOINT job").execute(&mut *connection).await?;
-        if !group[next].run(connection).await {
-            sqlx::query("ROLLBACK TO job").execute(&mut *connection).await?;
+        if let Err(failure) = group[next].run(connection).await
+            && sqlx::query("ROLLBACK TO job").execute(&mut *connection).await.is_err()
+        {
+            // SQLite has undone the whole group by itself, as it may when the disk is full.
+            return Err(failure);
         }
         sqlx::query("RELEASE job").execute(&mut *connection).await?;
         next += 1;

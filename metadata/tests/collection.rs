@@ -1,0 +1,112 @@
+//! What garbage collection takes and gives back: expired sessions, condemned keys.
+
+use crate::content::UPLOAD_LIFETIME;
+use crate::database::{Database, TICK};
+use longshore_metadata::{ExpiredUploads, Tombstone};
+use std::time::Duration;
+
+on_both_engines!(
+    a_session_that_still_has_time_is_left_alone,
+    an_expired_session_ends_and_its_object_is_condemned,
+    expired_sessions_end_in_the_order_of_their_time_and_no_more_than_asked_for,
+    a_claimed_key_is_nobody_elses_until_the_hold_ends,
+    a_dropped_tombstone_does_not_come_back,
+    keys_are_claimed_no_more_than_asked_for,
+    a_key_is_not_claimed_before_its_time,
+);
+
+const HOLD: Duration = Duration::from_secs(300);
+
+async fn expire(database: &Database, limit: u32) -> u64 {
+    let ExpiredUploads { sessions } = database.metadata.expire_uploads(limit).await.unwrap();
+    sessions
+}
+
+async fn claim(database: &Database, limit: u32) -> Vec<String> {
+    let claimed = database.metadata.claim_tombstones(limit, HOLD).await.unwrap();
+    claimed.into_iter().map(|tombstone| tombstone.key).collect()
+}
+
+/// Condemns objects of these keys: their sessions are cancelled.
+async fn condemn(database: &Database, keys: &[&str]) {
+    for key in keys {
+        let address = database.open_upload("app").await;
+        let fence = database.claim(&address).await;
+        assert!(database.metadata.attach_object(address.id, fence, key, "files").await.unwrap());
+        assert!(database.metadata.cancel_upload(address).await.unwrap());
+    }
+}
+
+async fn a_session_that_still_has_time_is_left_alone(database: Database) {
+    let address = database.open_upload("app").await;
+    database.advance(UPLOAD_LIFETIME - TICK).await;
+    assert_eq!(expire(&database, 10).await, 0);
+    assert!(database.metadata.find_upload(address).await.unwrap().is_some());
+}
+
+async fn an_expired_session_ends_and_its_object_is_condemned(database: Database) {
+    let commit = database.attached_upload("app", "objects/1", "a layer").await;
+    let without_object = database.open_upload("app").await;
+    database.advance(UPLOAD_LIFETIME).await;
+    assert_eq!(database.metadata.find_upload(without_object.clone()).await.unwrap(), None, "not collected yet");
+    assert_eq!(database.metadata.claim_upload(without_object).await.unwrap(), None);
+    assert_eq!(expire(&database, 10).await, 2);
+    assert_eq!(expire(&database, 10).await, 0);
+    assert_eq!(database.inside.count("SELECT count(*) FROM objects").await, 0);
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
+    let outcome = database.metadata.commit_upload(commit).await.unwrap();
+    assert_eq!(outcome, longshore_metadata::CommitOutcome::SessionLost);
+}
+
+async fn expired_sessions_end_in_the_order_of_their_time_and_no_more_than_asked_for(database: Database) {
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        sessions.push(database.open_upload("app").await);
+        database.advance(TICK).await;
+    }
+    database.advance(UPLOAD_LIFETIME).await;
+    assert_eq!(expire(&database, 2).await, 2);
+    let left = database.inside.texts("SELECT id FROM uploads ORDER BY expires_at").await;
+    let expected: Vec<String> = sessions[2..].iter().map(|address| address.id.to_string()).collect();
+    assert_eq!(left, expected);
+    assert_eq!(expire(&database, 2).await, 2);
+    assert_eq!(expire(&database, 2).await, 1);
+}
+
+async fn a_claimed_key_is_nobody_elses_until_the_hold_ends(database: Database) {
+    condemn(&database, &["objects/1"]).await;
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
+    assert_eq!(claim(&database, 10).await, Vec::<String>::new());
+    database.advance(HOLD - TICK).await;
+    assert_eq!(claim(&database, 10).await, Vec::<String>::new());
+    database.advance(TICK).await;
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
+    assert_eq!(database.inside.number("SELECT attempts FROM tombstones", &[]).await, Some(2));
+}
+
+async fn a_dropped_tombstone_does_not_come_back(database: Database) {
+    condemn(&database, &["objects/1", "objects/2"]).await;
+    database.metadata.drop_tombstone("objects/1").await.unwrap();
+    database.metadata.drop_tombstone("objects/1").await.unwrap();
+    assert_eq!(claim(&database, 10).await, ["objects/2"]);
+}
+
+async fn keys_are_claimed_no_more_than_asked_for(database: Database) {
+    let keys = ["objects/1", "objects/2", "objects/3"];
+    condemn(&database, &keys).await;
+    let mut claimed = claim(&database, 2).await;
+    assert_eq!(claimed.len(), 2);
+    claimed.extend(claim(&database, 2).await);
+    claimed.sort_unstable();
+    assert_eq!(claimed, keys);
+    assert_eq!(claim(&database, 2).await, Vec::<String>::new());
+}
+
+async fn a_key_is_not_claimed_before_its_time(database: Database) {
+    condemn(&database, &["objects/1"]).await;
+    database.inside.execute("UPDATE tombstones SET not_before = not_before + 1, size = 7", &[]).await.unwrap();
+    assert_eq!(claim(&database, 10).await, Vec::<String>::new());
+    database.advance(TICK).await;
+    let claimed = database.metadata.claim_tombstones(10, HOLD).await.unwrap();
+    assert_eq!(claimed, [Tombstone { key: "objects/1".to_owned(), size: 7 }]);
+}

@@ -1,0 +1,239 @@
+//! What happens at the same moment, where the order matters: the other transaction is the test's own, and it ends only
+//! when PostgreSQL says that the operation under test is waiting for it. (SQLite has one writer: one order.)
+
+use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
+use crate::database::Database;
+use longshore_metadata::{DeleteOutcome, MountOutcome, PutManifestOutcome};
+use sqlx::{Postgres, Transaction};
+use tokio::task::JoinHandle;
+
+/// Begins an operation, which must come to wait for a transaction that the test holds.
+async fn begin_blocked<T: Send + 'static>(
+    database: &Database,
+    operation: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let before = database.inside.count(waiting).await;
+    let running = tokio::spawn(operation);
+    while database.inside.count(waiting).await == before {
+        assert!(!running.is_finished(), "it did not wait for the other transaction");
+        tokio::task::yield_now().await;
+    }
+    running
+}
+
+async fn begin(database: &Database) -> Transaction<'static, Postgres> {
+    database.inside.as_postgres().begin().await.unwrap()
+}
+
+async fn execute(transaction: &mut Transaction<'static, Postgres>, sql: &'static str) {
+    let done = sqlx::query(sql).execute(&mut **transaction).await.unwrap();
+    assert_eq!(done.rows_affected(), 1, "{sql}");
+}
+
+#[tokio::test]
+async fn the_last_two_tags_that_go_together_leave_an_untagged_manifest() {
+    let database = Database::postgres().await;
+    database.push(tagged(manifest("app", "manifest"), &["one", "two"])).await;
+    let mut other = begin(&database).await;
+    execute(&mut other, "DELETE FROM tags WHERE name = 'one'").await;
+    execute(
+        &mut other,
+        "INSERT INTO tag_history (repository_id, tag, changed_at) SELECT id, 'one', 0 FROM repositories",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let deleting = async move { metadata.delete_tag(&repository("app"), &tag("two"), None).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    other.commit().await.unwrap();
+    assert!(deleting.await.unwrap().unwrap());
+    database.assert_consistent().await;
+}
+
+#[tokio::test]
+async fn a_tag_that_goes_while_another_comes_leaves_a_tagged_manifest() {
+    let database = Database::postgres().await;
+    database.push(tagged(manifest("app", "manifest"), &["one"])).await;
+    // What `put_manifest` does when the same manifest comes again with the tag `two`.
+    let mut other = begin(&database).await;
+    execute(&mut other, "UPDATE manifests SET pushed_at = pushed_at + 1").await;
+    execute(
+        &mut other,
+        "INSERT INTO tags (repository_id, name, manifest_id, updated_at) SELECT repository_id, 'two', id, 0 FROM manifests",
+    )
+    .await;
+    execute(
+        &mut other,
+        "INSERT INTO tag_history (repository_id, tag, digest, changed_at) SELECT repository_id, 'two', digest, 0 FROM manifests",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let deleting = async move { metadata.delete_tag(&repository("app"), &tag("one"), None).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    other.commit().await.unwrap();
+    assert!(deleting.await.unwrap().unwrap());
+    database.assert_consistent().await;
+}
+
+#[tokio::test]
+async fn the_history_of_a_tag_has_the_order_of_its_writers() {
+    let database = Database::postgres().await;
+    database.push(tagged(manifest("app", "first"), &["latest"])).await;
+    database.push(manifest("app", "second")).await;
+    // What `put_manifest` does when the second one takes the tag.
+    let mut other = begin(&database).await;
+    execute(&mut other, "UPDATE tags SET manifest_id = (SELECT max(id) FROM manifests)").await;
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_manifest(tagged(manifest("app", "third"), &["latest"])).await };
+    let putting = begin_blocked(&database, putting).await;
+    execute(
+        &mut other,
+        "INSERT INTO tag_history (repository_id, tag, digest, changed_at) \
+         SELECT t.repository_id, t.name, m.digest, 0 FROM tags t JOIN manifests m ON m.id = t.manifest_id",
+    )
+    .await;
+    other.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    database.assert_consistent().await;
+}
+
+#[tokio::test]
+async fn an_absent_blob_that_arrives_meanwhile_is_held() {
+    let database = Database::postgres().await;
+    database.push_blob("app", "something else").await;
+    database.push_blob("from", "layer").await;
+    let mut other = begin(&database).await;
+    execute(
+        &mut other,
+        "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) SELECT r.id, b.id, 0 \
+         FROM repositories r, blobs b WHERE r.name = 'app' ORDER BY b.id DESC LIMIT 1",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_manifest(sparse(image("app", "manifest", &["layer"]))).await };
+    let putting = begin_blocked(&database, putting).await;
+    other.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    let deleted = database.metadata.delete_blob(&repository("app"), &digest_of("layer")).await.unwrap();
+    assert_eq!(deleted, DeleteOutcome::InUse { by: digest_of("manifest") });
+}
+
+#[tokio::test]
+async fn an_absent_child_that_arrives_meanwhile_is_held() {
+    let database = Database::postgres().await;
+    database.push(manifest("app", "something else")).await;
+    let child = database.push(manifest("elsewhere", "child")).await;
+    let mut other = begin(&database).await;
+    execute(
+        &mut other,
+        "INSERT INTO manifests (repository_id, digest, media_type, body, size, pushed_at, untagged_since) \
+         SELECT r.id, m.digest, m.media_type, m.body, m.size, m.pushed_at, m.untagged_since \
+         FROM repositories r, manifests m WHERE r.name = 'app' ORDER BY m.id DESC LIMIT 1",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_manifest(sparse(index("app", "index", &["child"]))).await };
+    let putting = begin_blocked(&database, putting).await;
+    other.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    let deleted = database.metadata.delete_manifest(&repository("app"), &child, None).await.unwrap();
+    assert_eq!(deleted, DeleteOutcome::InUse { by: digest_of("index") });
+}
+
+/// The other way round: the manifest is there, and not yet committed, when the blob arrives.
+#[tokio::test]
+async fn a_blob_that_arrives_while_a_manifest_wishes_for_it_is_held() {
+    let database = Database::postgres().await;
+    database.push(manifest("app", "manifest")).await;
+    database.push_blob("from", "layer").await;
+    let mut other = begin(&database).await;
+    execute(&mut other, "SELECT id FROM repositories WHERE name = 'app' FOR UPDATE").await;
+    execute(
+        &mut other,
+        "INSERT INTO manifest_absent_blobs (repository_id, manifest_id, digest) \
+         SELECT m.repository_id, m.id, b.digest FROM manifests m, blobs b",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let mounting =
+        async move { metadata.mount_blob(&repository("app"), &repository("from"), &digest_of("layer")).await };
+    let mounting = begin_blocked(&database, mounting).await;
+    other.commit().await.unwrap();
+    assert_eq!(mounting.await.unwrap().unwrap(), MountOutcome::Mounted);
+    let deleted = database.metadata.delete_blob(&repository("app"), &digest_of("layer")).await.unwrap();
+    assert_eq!(deleted, DeleteOutcome::InUse { by: digest_of("manifest") });
+}
+
+#[tokio::test]
+async fn a_delete_that_loses_against_a_manifest_names_it() {
+    let database = Database::postgres().await;
+    let layer = database.push_blob("app", "layer").await;
+    database.push(manifest("app", "manifest")).await;
+    let mut other = begin(&database).await;
+    execute(
+        &mut other,
+        "INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) \
+         SELECT m.repository_id, m.id, b.id FROM manifests m, blobs b",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let deleting = async move { metadata.delete_blob(&repository("app"), &layer).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    other.commit().await.unwrap();
+    // The first attempt ran into the foreign key; the second one saw why.
+    assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::InUse { by: digest_of("manifest") });
+}
+
+#[tokio::test]
+async fn a_manifest_that_loses_against_a_delete_is_told_what_is_missing() {
+    let database = Database::postgres().await;
+    let layer = database.push_blob("app", "layer").await;
+    let mut other = begin(&database).await;
+    execute(&mut other, "DELETE FROM repository_blobs").await;
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_manifest(image("app", "manifest", &["layer"])).await };
+    let putting = begin_blocked(&database, putting).await;
+    other.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Absent { digests: vec![layer] });
+}
+
+/// The winner's row vanishes between our losing the insert and our taking it: the insert is tried again.
+#[tokio::test]
+async fn a_blob_that_garbage_collection_takes_meanwhile_is_inserted_again() {
+    let database = Database::postgres().await;
+    let digest = database.push_blob("old", "layer").await;
+    database.metadata.delete_blob(&repository("old"), &digest).await.unwrap();
+    let mut other = begin(&database).await;
+    execute(&mut other, "DELETE FROM blobs").await;
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_inline_blob(inline_blob("app", "layer")).await };
+    let putting = begin_blocked(&database, putting).await;
+    other.commit().await.unwrap();
+    putting.await.unwrap().unwrap();
+    assert!(database.metadata.find_blob(&repository("app"), &digest).await.unwrap().is_some());
+}
+
+/// Two transactions that wait for each other. PostgreSQL ends one that finds out: that is ours, since the other one does
+/// not look for an hour; ours runs again, and nobody hears of it.
+#[tokio::test]
+async fn a_deadlock_is_not_the_callers_business() {
+    let database = Database::postgres().await;
+    let digest = database.push(tagged(manifest("app", "manifest"), &["one", "two"])).await;
+    let (mut gate, mut other) = (begin(&database).await, begin(&database).await);
+    sqlx::query("SET LOCAL deadlock_timeout = '1h'").execute(&mut *other).await.unwrap();
+    execute(&mut gate, "SELECT FROM tags WHERE name = 'one' FOR UPDATE").await;
+    execute(&mut other, "SELECT FROM tags WHERE name = 'two' FOR UPDATE").await;
+    let metadata = database.metadata.clone();
+    // It holds the manifest and waits at the first tag, before the second one.
+    let deleting = async move { metadata.delete_manifest(&repository("app"), &digest, None).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    let taking = async move {
+        execute(&mut other, "UPDATE manifests SET pushed_at = 1").await;
+        other.commit().await.unwrap();
+    };
+    let taking = begin_blocked(&database, taking).await;
+    gate.commit().await.unwrap();
+    taking.await.unwrap();
+    assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
+}
