@@ -36,6 +36,8 @@ pub struct Lifetimes {
     pub promise: Duration,
     /// How long a change waits before garbage collection looks at it.
     pub review_delay: Duration,
+    /// How long the bytes of a condemned object stay (D of the design): longer than any write or read of it lasts.
+    pub object_delay: Duration,
 }
 
 /// Where the bytes of a blob are.

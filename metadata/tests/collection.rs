@@ -1,8 +1,8 @@
 //! What garbage collection takes and gives back: expired sessions, condemned keys.
 
 use crate::content::UPLOAD_LIFETIME;
-use crate::database::{Database, TICK};
-use longshore_metadata::{ExpiredUploads, Tombstone};
+use crate::database::{Database, PROMISE, REVIEW_DELAY, TICK};
+use longshore_metadata::{ExpiredUploads, Lifetimes, Tombstone};
 use std::time::Duration;
 
 on_both_engines!(
@@ -13,6 +13,7 @@ on_both_engines!(
     a_dropped_tombstone_does_not_come_back,
     keys_are_claimed_no_more_than_asked_for,
     a_key_is_not_claimed_before_its_time,
+    the_bytes_of_a_condemned_object_stay_for_a_while,
 );
 
 const HOLD: Duration = Duration::from_secs(300);
@@ -109,4 +110,15 @@ async fn a_key_is_not_claimed_before_its_time(database: Database) {
     database.advance(TICK).await;
     let claimed = database.metadata.claim_tombstones(10, HOLD).await.unwrap();
     assert_eq!(claimed, [Tombstone { key: "objects/1".to_owned(), size: 7 }]);
+}
+
+async fn the_bytes_of_a_condemned_object_stay_for_a_while(database: Database) {
+    let object_delay = Duration::from_secs(3600);
+    let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay };
+    database.metadata.set_lifetimes(lifetimes).await.unwrap();
+    condemn(&database, &["objects/1"]).await;
+    database.advance(object_delay - TICK).await;
+    assert!(claim(&database, 10).await.is_empty());
+    database.advance(TICK).await;
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
 }

@@ -68,7 +68,10 @@ impl Database {
     async fn of(empty: Empty) -> Self {
         let metadata = empty.connect().await;
         metadata.migrate().await.unwrap();
-        metadata.set_lifetimes(Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY }).await.unwrap();
+        metadata
+            .set_lifetimes(Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay: Duration::ZERO })
+            .await
+            .unwrap();
         let inside = Inside::open(&empty.url).await;
         stop_clock(&inside).await;
         Self { metadata, inside, empty }

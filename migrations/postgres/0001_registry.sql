@@ -6,19 +6,21 @@
 
 CREATE VIEW clock AS SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now;
 
--- One row: how long things are promised. `promise` is G of the design, `review_delay` how long a change waits for review.
+-- One row: how long things are promised. `promise` is G of the design, `review_delay` how long a change waits for
+-- review, `object_delay` (D) how long the bytes of a condemned object stay: longer than any write or read of it lasts.
 CREATE TABLE lifetimes (
     id           BIGINT PRIMARY KEY CHECK (id = 1),
     promise      BIGINT NOT NULL CHECK (promise > 0),
-    review_delay BIGINT NOT NULL CHECK (review_delay >= 0)
+    review_delay BIGINT NOT NULL CHECK (review_delay >= 0),
+    object_delay BIGINT NOT NULL CHECK (object_delay >= 0)
 );
-INSERT INTO lifetimes (id, promise, review_delay) VALUES (1, 86400000000, 86400000000);
+INSERT INTO lifetimes (id, promise, review_delay, object_delay) VALUES (1, 86400000000, 86400000000, 3600000000);
 
 -- A lease is set to now + 2G and renewed only when less than G remains: the promise is never below G, and a blob
 -- in use costs at most one write per repository and G.
 CREATE VIEW lease AS
     SELECT c.now AS now, c.now + l.promise AS renew_before, c.now + 2 * l.promise AS expires_at,
-           c.now + l.review_delay AS review_after
+           c.now + l.review_delay AS review_after, c.now + l.object_delay AS delete_after
     FROM clock c CROSS JOIN lifetimes l;
 
 CREATE TABLE repositories (

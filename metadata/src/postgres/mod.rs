@@ -40,6 +40,10 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
     Ok(migrator().run(connection).await?)
 }
 
+/// Leaves the stronger settings (`remote_apply`) as they are.
+const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
 
@@ -65,6 +69,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
+            .after_connect(|connection, _| Box::pin(be_durable(connection)))
             .connect_with(address.clone())
             .await
             .map_err(Error::Unavailable)?;
@@ -108,6 +113,12 @@ impl Store {
     }
 }
 
+/// An answer is given only for what is on the disk, whatever the server's own default is.
+async fn be_durable(connection: &mut Connection) -> sqlx::Result<()> {
+    sqlx::query(BE_DURABLE).execute(connection).await?;
+    Ok(())
+}
+
 /// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
 /// again gives the right answer.
 fn lost_a_race(error: &sqlx::Error) -> bool {
@@ -148,6 +159,18 @@ mod tests {
             let prepared = connection.prepare(sql.into_sql_str()).await;
             assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
         }
+    }
+
+    #[tokio::test]
+    async fn commits_are_durable_on_a_server_whose_default_is_not() {
+        let url = Postgres::shared().create_database();
+        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
+        let store = Store::connect(&options).await.unwrap();
+        let mut plain = store.owner_connection().await.unwrap();
+        let show = "SHOW synchronous_commit";
+        let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();
+        let (ours,): (String,) = sqlx::query_as(show).fetch_one(store.reads()).await.unwrap();
+        assert_eq!((default.as_str(), ours.as_str()), ("off", "on"));
     }
 
     #[test]

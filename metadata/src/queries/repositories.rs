@@ -13,8 +13,8 @@ statements! {
     LOCK = concat!("SELECT id FROM repositories WHERE id = $1", for_update!());
     LIST = "SELECT r.name FROM repositories r WHERE r.name > $1 \
         AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) ORDER BY r.name LIMIT $2";
-    SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2 \
-        WHERE id = 1 AND (promise <> $1 OR review_delay <> $2)";
+    SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2, object_delay = $3 \
+        WHERE id = 1 AND (promise <> $1 OR review_delay <> $2 OR object_delay <> $3)";
 }
 
 /// The id of a repository, if it is known.
@@ -59,6 +59,7 @@ impl Transaction for SetLifetimes {
         sqlx::query(SET_LIFETIMES)
             .bind(microseconds(self.0.promise))
             .bind(microseconds(self.0.review_delay))
+            .bind(microseconds(self.0.object_delay))
             .execute(connection)
             .await?;
         Ok(())

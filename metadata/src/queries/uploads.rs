@@ -33,7 +33,7 @@ statements! {
     DELETE = "DELETE FROM uploads WHERE id = $1";
     OBJECT_LIVE = "UPDATE objects SET state = 'live', size = $2 WHERE id = $1";
     CONDEMN = "INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
-        SELECT o.key, o.backend, o.size, $2, c.now, c.now FROM objects o, clock c WHERE o.id = $1";
+        SELECT o.key, o.backend, o.size, $2, l.now, l.delete_after FROM objects o, lease l WHERE o.id = $1";
     DELETE_OBJECT = "DELETE FROM objects WHERE id = $1";
     FIND_OBJECT_OF = concat!("SELECT object_id FROM uploads WHERE id = $1 \
         AND repository_id = (SELECT id FROM repositories WHERE name = $2) \
@@ -58,7 +58,8 @@ async fn select_upload(connection: &mut Connection, address: &UploadAddress) -> 
     Ok(row)
 }
 
-/// Deletes an object's row and remembers its key for deletion. Nothing was ever read from it: no wait is needed.
+/// Deletes an object's row and remembers its key for deletion. Not at once: whoever held the session may be about to
+/// make the file, or to write to it.
 pub(super) async fn condemn_object(connection: &mut Connection, object_id: i64, reason: &str) -> Result<()> {
     sqlx::query(CONDEMN).bind(object_id).bind(reason).execute(&mut *connection).await?;
     sqlx::query(DELETE_OBJECT).bind(object_id).execute(connection).await?;

@@ -12,7 +12,7 @@ use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
 use longshore_storage::FileStore;
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
@@ -106,7 +106,11 @@ fn announce(settings: &Settings, metadata: &Metadata, listener: &Listener) {
 }
 
 fn lifetimes(settings: &Settings) -> Lifetimes {
-    Lifetimes { promise: settings.gc.promise, review_delay: settings.gc.promise.min(Duration::from_secs(24 * 3600)) }
+    Lifetimes {
+        promise: settings.gc.promise,
+        review_delay: settings.gc.promise,
+        object_delay: settings.gc.object_delay,
+    }
 }
 
 fn rules(settings: &Settings) -> Rules {
