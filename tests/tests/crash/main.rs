@@ -1,0 +1,20 @@
+//! Faults: the server killed at any point of a push, a disk that is full, clients that hang up.
+//!
+//! What was acknowledged is there, byte for byte; what was not is there whole or not at all; a later push works; and
+//! nothing is left behind on the disk. `LONGSHORE_CRASH_SEED` repeats the kills of a run that failed.
+
+mod database;
+mod disk_full;
+mod eventually;
+mod fuse;
+mod hang_up;
+mod kill9;
+mod ledger;
+mod leftovers;
+mod made_up;
+mod pusher;
+mod random;
+mod small_disk;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
