@@ -40,9 +40,5 @@ fuzz_target!(|body: &[u8]| {
 
     let descriptors = descriptors_of_index(body);
     let written = ReferrersIndex::new(descriptors.clone()).to_json();
-    assert_eq!(
-        descriptors_of_index(&written),
-        descriptors,
-        "what is written is read back"
-    );
+    assert_eq!(descriptors_of_index(&written), descriptors, "what is written is read back");
 });
