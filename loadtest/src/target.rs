@@ -35,7 +35,7 @@ impl Target {
         &self.addresses
     }
 
-    /// HOST[:PORT] as it was given: the `Host` header.
+    /// `HOST[:PORT]` as it was given: the `Host` header.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }

@@ -17,6 +17,7 @@ pub use records::{
 };
 
 use longshore_oci::{Digest, RepositoryName, Tag};
+use std::time::Duration;
 
 /// What every call of this crate answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -29,7 +30,7 @@ pub struct ConnectOptions {
     /// The most connections that this process holds; with SQLite, the most readers (there is one writer).
     pub max_connections: u32,
     /// How long a request waits for a free connection before it is answered as overload.
-    pub acquire_timeout: std::time::Duration,
+    pub acquire_timeout: Duration,
 }
 
 /// A handle on the registry's database. Cheap to clone.
@@ -161,8 +162,14 @@ impl Metadata {
     }
 
     /// Takes the session for one writer: its fence rises, so whoever held it before can no longer save or commit.
-    pub async fn claim_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
-        on_engine!(self.claim_upload(address))
+    /// That counts as activity: from now on the session stays for `lifetime` without a new byte.
+    pub async fn claim_upload(&self, address: UploadAddress, lifetime: Duration) -> Result<Option<UploadRecord>> {
+        on_engine!(self.claim_upload(address, lifetime))
+    }
+
+    /// Keeps a session that is being written from expiring. False where it is gone or taken by another writer.
+    pub async fn extend_upload(&self, id: UploadId, fence: i64, lifetime: Duration) -> Result<bool> {
+        on_engine!(self.extend_upload(id, fence, lifetime))
     }
 
     /// Records, before a byte is written, that an object of this key is about to exist for the session. One that was
@@ -239,7 +246,7 @@ impl Metadata {
     }
 
     /// Takes at most `limit` condemned keys whose time has come; another caller gets them only after `hold`.
-    pub async fn claim_tombstones(&self, limit: u32, hold: std::time::Duration) -> Result<Vec<Tombstone>> {
+    pub async fn claim_tombstones(&self, limit: u32, hold: Duration) -> Result<Vec<Tombstone>> {
         on_engine!(self.claim_tombstones(limit, hold))
     }
 

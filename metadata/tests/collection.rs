@@ -50,7 +50,7 @@ async fn an_expired_session_ends_and_its_object_is_condemned(database: Database)
     let without_object = database.open_upload("app").await;
     database.advance(UPLOAD_LIFETIME).await;
     assert_eq!(database.metadata.find_upload(without_object.clone()).await.unwrap(), None, "not collected yet");
-    assert_eq!(database.metadata.claim_upload(without_object).await.unwrap(), None);
+    assert_eq!(database.metadata.claim_upload(without_object, UPLOAD_LIFETIME).await.unwrap(), None);
     assert_eq!(expire(&database, 10).await, 2);
     assert_eq!(expire(&database, 10).await, 0);
     assert_eq!(database.inside.count("SELECT count(*) FROM objects").await, 0);

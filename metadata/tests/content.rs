@@ -112,7 +112,7 @@ impl Database {
 
     /// Takes the session; answers the fence.
     pub(crate) async fn claim(&self, address: &UploadAddress) -> i64 {
-        self.metadata.claim_upload(address.clone()).await.unwrap().unwrap().fence
+        self.metadata.claim_upload(address.clone(), UPLOAD_LIFETIME).await.unwrap().unwrap().fence
     }
 
     /// Opens and takes a session, and attaches an object of this key; answers what is to be committed for `content`.

@@ -1,7 +1,7 @@
 //! What happens at the same moment, where the end is the same in whatever order things go: many operations run at once
 //! against several handles, each a process of its own.
 
-use crate::content::{digest_of, image, index, manifest, repository, tag, tagged};
+use crate::content::{UPLOAD_LIFETIME, digest_of, image, index, manifest, repository, tag, tagged};
 use crate::database::{Database, PROMISE};
 use futures_util::future::join_all;
 use longshore_metadata::{
@@ -165,7 +165,7 @@ async fn tags_that_move_while_manifests_go_name_what_is_there(database: Database
 async fn claims_of_one_session_have_one_order(database: Database) {
     let address = database.open_upload("app").await;
     let processes = database.processes(4).await;
-    let claims = (0..16).map(|number| processes[number % 4].claim_upload(address.clone()));
+    let claims = (0..16).map(|number| processes[number % 4].claim_upload(address.clone(), UPLOAD_LIFETIME));
     let fences: HashSet<i64> =
         join_all(claims).await.into_iter().map(|claimed| claimed.unwrap().unwrap().fence).collect();
     assert_eq!(fences, (1..=16).collect());

@@ -11,6 +11,7 @@ on_both_engines!(
     a_session_is_found_only_where_and_by_whom_it_was_opened,
     progress_is_found_again,
     every_new_byte_gives_the_session_its_time_again,
+    a_writer_that_is_at_it_keeps_the_session_open,
     the_older_writer_can_neither_save_nor_attach_nor_commit,
     a_session_without_time_cannot_be_claimed,
     few_bytes_end_in_a_row,
@@ -98,12 +99,16 @@ async fn a_session_is_found_only_where_and_by_whom_it_was_opened(database: Datab
     ];
     for stranger in strangers {
         assert_eq!(find(&database, &stranger).await, None, "{stranger:?}");
-        assert_eq!(database.metadata.claim_upload(stranger.clone()).await.unwrap(), None, "{stranger:?}");
+        assert_eq!(
+            database.metadata.claim_upload(stranger.clone(), UPLOAD_LIFETIME).await.unwrap(),
+            None,
+            "{stranger:?}"
+        );
         assert!(!database.metadata.cancel_upload(stranger.clone()).await.unwrap(), "{stranger:?}");
     }
     for address in [alices, anonymous] {
         assert_eq!(find(&database, &address).await.unwrap().fence, 0, "a stranger rose the fence");
-        assert!(database.metadata.claim_upload(address).await.unwrap().is_some());
+        assert!(database.metadata.claim_upload(address, UPLOAD_LIFETIME).await.unwrap().is_some());
     }
 }
 
@@ -124,7 +129,7 @@ async fn progress_is_found_again(database: Database) {
         fence,
     };
     assert_eq!(find(&database, &address).await, Some(expected.clone()));
-    let claimed = database.another_process().await.claim_upload(address).await.unwrap();
+    let claimed = database.another_process().await.claim_upload(address, UPLOAD_LIFETIME).await.unwrap();
     assert_eq!(claimed, Some(UploadRecord { fence: fence + 1, ..expected }));
 }
 
@@ -135,6 +140,22 @@ async fn every_new_byte_gives_the_session_its_time_again(database: Database) {
         database.advance(UPLOAD_LIFETIME - TICK).await;
         assert!(save(&database, progress(address.id, fence, received, "x")).await);
     }
+    database.advance(UPLOAD_LIFETIME - TICK).await;
+    assert!(find(&database, &address).await.is_some());
+    database.advance(TICK).await;
+    assert_eq!(find(&database, &address).await, None);
+}
+
+async fn a_writer_that_is_at_it_keeps_the_session_open(database: Database) {
+    let address = database.open_upload("app").await;
+    database.advance(UPLOAD_LIFETIME - TICK).await;
+    let older = database.claim(&address).await;
+    database.advance(UPLOAD_LIFETIME - TICK).await;
+    let newer = database.claim(&address).await;
+    let extend = async |fence| database.metadata.extend_upload(address.id, fence, UPLOAD_LIFETIME).await.unwrap();
+    database.advance(UPLOAD_LIFETIME - TICK).await;
+    assert!(!extend(older).await);
+    assert!(extend(newer).await);
     database.advance(UPLOAD_LIFETIME - TICK).await;
     assert!(find(&database, &address).await.is_some());
     database.advance(TICK).await;
@@ -160,7 +181,7 @@ async fn a_session_without_time_cannot_be_claimed(database: Database) {
     let address = database.open_upload("app").await;
     database.advance(UPLOAD_LIFETIME).await;
     assert_eq!(find(&database, &address).await, None);
-    assert_eq!(database.metadata.claim_upload(address).await.unwrap(), None);
+    assert_eq!(database.metadata.claim_upload(address, UPLOAD_LIFETIME).await.unwrap(), None);
 }
 
 async fn few_bytes_end_in_a_row(database: Database) {
@@ -222,7 +243,7 @@ async fn an_object_that_was_never_saved_to_is_not_gone_on_with(database: Databas
         assert!(save(&database, progress(address.id, fence, received, staged)).await);
         assert!(attach(&database, &address, fence, &format!("objects/dead{received}")).await);
 
-        let record = database.metadata.claim_upload(address.clone()).await.unwrap().unwrap();
+        let record = database.metadata.claim_upload(address.clone(), UPLOAD_LIFETIME).await.unwrap().unwrap();
         assert_eq!((record.object_key, record.staged.as_slice()), (None, staged.as_bytes()));
         assert!(attach(&database, &address, record.fence, &format!("objects/live{received}")).await);
         let whole = format!("a layer after {staged:?}");

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use longshore_metadata::{CommitOutcome, CommitUpload, SaveProgress, StoredContent, UploadId, UploadRecord};
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{BlobHasher, FileStore, ObjectKey, ObjectWriter};
+use std::time::Instant;
 
 /// A session that a request holds.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Session {
     fence: i64,
     /// How many bytes of the object were saved by earlier requests.
     saved: u64,
+    /// When the session was last given its whole lifetime.
+    extended: Instant,
     bytes: SessionBytes,
 }
 
@@ -48,7 +51,14 @@ impl Session {
                 SessionBytes::Staged { bytes: record.staged, algorithm: hasher.algorithm() }
             }
         };
-        Ok(Self { registry: registry.clone(), id: record.id, fence: record.fence, saved, bytes })
+        Ok(Self {
+            registry: registry.clone(),
+            id: record.id,
+            fence: record.fence,
+            saved,
+            extended: Instant::now(),
+            bytes,
+        })
     }
 
     /// How many bytes it holds.
@@ -70,6 +80,7 @@ impl Session {
     /// Appends some bytes.
     pub(crate) async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.registry.rules.check_blob_size(self.length() + chunk.len() as u64)?;
+        self.stay_open().await?;
         if let SessionBytes::Staged { bytes, .. } = &mut self.bytes
             && bytes.len() + chunk.len() <= self.registry.rules.inline_max
         {
@@ -78,6 +89,17 @@ impl Session {
         }
         self.writer().await?.write(chunk).await?;
         Ok(())
+    }
+
+    /// Keeps the session from expiring while bytes arrive, however long that takes.
+    async fn stay_open(&mut self) -> Result<()> {
+        let lifetime = self.registry.rules.upload_lifetime;
+        if self.extended.elapsed() < lifetime / 4 {
+            return Ok(());
+        }
+        self.extended = Instant::now();
+        let open = self.registry.metadata.extend_upload(self.id, self.fence, lifetime).await?;
+        if open { Ok(()) } else { Err(Error::UploadUnknown { id: self.id }) }
     }
 
     /// The session's object, opened or made.

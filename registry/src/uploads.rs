@@ -118,9 +118,11 @@ impl Registry {
             let address = UploadAddress { repository, id, principal: by };
             let pushed = registry.push_large_blob(address.clone(), digest, head, chunk).await;
             drop(turn);
-            if pushed.is_err() {
+            if pushed.is_err()
+                && let Err(error) = registry.metadata.cancel_upload(address).await
+            {
                 // Nobody knows this session's name: nobody else will end it before it expires.
-                registry.metadata.cancel_upload(address).await?;
+                tracing::warn!(%id, %error, "an upload that failed stays until it expires");
             }
             pushed
         })
@@ -145,7 +147,7 @@ impl Registry {
     /// Takes the session for this request, if the chunk goes on where it ends.
     async fn claim(&self, address: UploadAddress, start: Option<u64>) -> Result<Session> {
         let id = address.id;
-        let record: Option<UploadRecord> = self.metadata.claim_upload(address).await?;
+        let record: Option<UploadRecord> = self.metadata.claim_upload(address, self.rules.upload_lifetime).await?;
         let record = record.ok_or(Error::UploadUnknown { id })?;
         let received = record.received;
         if let Some(start) = start

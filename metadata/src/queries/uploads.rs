@@ -9,6 +9,7 @@ use crate::{
     CommitOutcome, CommitUpload, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress, UploadId,
     UploadRecord,
 };
+use std::time::Duration;
 
 statements! {
     BEGIN = "INSERT INTO uploads (id, repository_id, principal, received, hash_state, fence, created_at, expires_at) \
@@ -19,9 +20,10 @@ statements! {
         JOIN repositories r ON r.id = u.repository_id LEFT JOIN objects o ON o.id = u.object_id \
         WHERE u.id = $1 AND r.name = $2 AND u.principal IS NOT DISTINCT FROM $3 \
         AND u.expires_at > (SELECT now FROM clock)";
-    CLAIM = "UPDATE uploads SET fence = fence + 1 WHERE id = $1 \
+    CLAIM = "UPDATE uploads SET fence = fence + 1, expires_at = (SELECT now FROM clock) + $4 WHERE id = $1 \
         AND repository_id = (SELECT id FROM repositories WHERE name = $2) \
         AND principal IS NOT DISTINCT FROM $3 AND expires_at > (SELECT now FROM clock)";
+    EXTEND = "UPDATE uploads SET expires_at = (SELECT now FROM clock) + $3 WHERE id = $1 AND fence = $2";
     LOCK = concat!("SELECT repository_id, object_id FROM uploads WHERE id = $1 AND fence = $2", for_update!());
     LOCK_UNSAVED = concat!("SELECT object_id FROM uploads WHERE id = $1 AND fence = $2 \
         AND (received = 0 OR octet_length(staged) > 0)", for_update!());
@@ -107,21 +109,45 @@ impl Transaction for Begin {
     }
 }
 
-struct Claim(UploadAddress);
+struct Claim {
+    address: UploadAddress,
+    lifetime: Duration,
+}
 
 impl Transaction for Claim {
     type Output = Option<UploadRecord>;
 
     async fn run(&self, connection: &mut Connection) -> Result<Option<UploadRecord>> {
-        let Self(address) = self;
+        let Self { address, lifetime } = self;
         sqlx::query(CLAIM)
             .bind(address.id.to_string())
             .bind(address.repository.as_str())
             .bind(&address.principal)
+            .bind(microseconds(*lifetime))
             .execute(&mut *connection)
             .await?;
         let row = select_upload(connection, address).await?;
         row.map(|row| upload(address.id, row)).transpose()
+    }
+}
+
+struct Extend {
+    id: UploadId,
+    fence: i64,
+    lifetime: Duration,
+}
+
+impl Transaction for Extend {
+    type Output = bool;
+
+    async fn run(&self, connection: &mut Connection) -> Result<bool> {
+        let extended = sqlx::query(EXTEND)
+            .bind(self.id.to_string())
+            .bind(self.fence)
+            .bind(microseconds(self.lifetime))
+            .execute(connection)
+            .await?;
+        Ok(extended.rows_affected() == 1)
     }
 }
 
@@ -226,8 +252,16 @@ impl Store {
         row.map(|row| upload(address.id, row)).transpose()
     }
 
-    pub(crate) async fn claim_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
-        self.write(Claim(address)).await
+    pub(crate) async fn claim_upload(
+        &self,
+        address: UploadAddress,
+        lifetime: Duration,
+    ) -> Result<Option<UploadRecord>> {
+        self.write(Claim { address, lifetime }).await
+    }
+
+    pub(crate) async fn extend_upload(&self, id: UploadId, fence: i64, lifetime: Duration) -> Result<bool> {
+        self.write(Extend { id, fence, lifetime }).await
     }
 
     pub(crate) async fn attach_object(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
