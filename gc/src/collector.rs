@@ -44,3 +44,85 @@ impl Collector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_metadata::{ConnectOptions, Lifetimes, NewUpload, UploadAddress, UploadId};
+    use longshore_oci::Algorithm;
+    use longshore_storage::{BlobHasher, Error as StorageError, ObjectKey};
+
+    struct Place {
+        house: House,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn place(object_delay: Duration) -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
+        let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60) };
+        let metadata = Metadata::connect(&options).await.unwrap();
+        metadata.migrate().await.unwrap();
+        let promise = Duration::from_secs(60);
+        metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
+        let files = FileStore::open(folder.path()).unwrap();
+        Place { house: House { metadata, files }, _folder: folder }
+    }
+
+    impl Place {
+        /// A session with an object of a few bytes.
+        async fn upload(&self, lifetime: Duration) -> (UploadAddress, ObjectKey) {
+            let repository: longshore_oci::RepositoryName = "app".parse().unwrap();
+            let hasher = BlobHasher::new(Algorithm::Sha256);
+            let upload =
+                NewUpload { repository: repository.clone(), principal: None, hash_state: hasher.save(), lifetime };
+            let id: UploadId = self.house.metadata.begin_upload(upload).await.unwrap();
+            let key = ObjectKey::random();
+            assert!(self.house.metadata.attach_object(id, 0, &key.to_string(), FileStore::BACKEND).await.unwrap());
+            self.house.files.create(key.clone(), hasher, b"bytes".to_vec()).await.unwrap();
+            (UploadAddress { repository, id, principal: None }, key)
+        }
+
+        async fn is_there(&self, key: &ObjectKey) -> bool {
+            match self.house.files.read(key, 0..5).await {
+                Ok(_) => true,
+                Err(StorageError::Lost { .. }) => false,
+                Err(error) => panic!("{error}"),
+            }
+        }
+
+        async fn pass(&self) -> Collected {
+            Collector(self.house.clone()).pass().await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_expired_upload_goes_with_its_bytes_and_an_open_one_stays() {
+        let place = place(Duration::ZERO).await;
+        let (_, expired) = place.upload(Duration::ZERO).await;
+        let (open, kept) = place.upload(Duration::from_secs(3600)).await;
+        assert_eq!(place.pass().await, Collected { uploads: 1, objects: 1 });
+        assert!(!place.is_there(&expired).await);
+        assert!(place.is_there(&kept).await);
+        assert!(place.house.metadata.find_upload(open).await.unwrap().is_some());
+        assert_eq!(place.pass().await, Collected::default());
+    }
+
+    #[tokio::test]
+    async fn condemned_bytes_stay_until_their_time_has_come() {
+        let place = place(Duration::from_secs(3600)).await;
+        let (address, key) = place.upload(Duration::from_secs(3600)).await;
+        assert!(place.house.metadata.cancel_upload(address).await.unwrap());
+        assert_eq!(place.pass().await, Collected::default());
+        assert!(place.is_there(&key).await);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_gone_already_are_no_error() {
+        let place = place(Duration::ZERO).await;
+        let (address, key) = place.upload(Duration::from_secs(3600)).await;
+        assert!(place.house.metadata.cancel_upload(address).await.unwrap());
+        place.house.files.delete(&key).await.unwrap();
+        assert_eq!(place.pass().await, Collected { uploads: 0, objects: 1 });
+    }
+}

@@ -43,6 +43,12 @@ pub(super) fn digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_bytes(bytes).map_err(|error| Error::Damaged { table: "blobs", reason: error.to_string() })
 }
 
+/// Digests as the JSON list that `digest_list!` reads.
+pub(super) fn json_list<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> String {
+    let hex = |digest: &Digest| digest.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    serde_json::Value::from_iter(digests.into_iter().map(hex)).to_string()
+}
+
 /// A count or size as the database gave it back.
 pub(super) fn size(value: i64) -> Result<u64> {
     u64::try_from(value).map_err(|_| Error::Damaged { table: "blobs", reason: format!("size {value}") })

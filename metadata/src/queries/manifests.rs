@@ -1,7 +1,7 @@
 //! Manifests: stored with everything that follows from them in one transaction, so that a manifest without its blobs,
 //! or a tag without its manifest, cannot be seen even for a moment.
 
-use super::blobs::{digest, stored_size};
+use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
 use super::{Connection, Store, Transaction, references, repositories};
 use crate::{DeleteOutcome, ManifestRecord, PutManifest, PutManifestOutcome, Result};
@@ -48,12 +48,6 @@ type ManifestRow = (Vec<u8>, String, Vec<u8>);
 fn manifest(row: ManifestRow) -> Result<ManifestRecord> {
     let (stored_digest, media_type, body) = row;
     Ok(ManifestRecord { digest: digest(&stored_digest)?, media_type, body })
-}
-
-/// Digests as the JSON list that `digest_list!` reads.
-pub(super) fn json_list<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> String {
-    let hex = |digest: &Digest| digest.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    serde_json::Value::from_iter(digests.into_iter().map(hex)).to_string()
 }
 
 /// What a manifest names, sorted by what the repository holds.

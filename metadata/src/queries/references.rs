@@ -1,8 +1,7 @@
 //! What points at manifests: tags with their history, and referrers. Pages are range scans of an index.
 
-use super::blobs::{digest, size, stored_size};
+use super::blobs::{digest, json_list, size, stored_size};
 use super::dialect::digest_list;
-use super::manifests::json_list;
 use super::{Connection, Store, Transaction, repositories};
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
