@@ -14,6 +14,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How many bytes are hashed and written in one go: large enough that handing them to other threads costs little.
 const BATCH: usize = 1024 * 1024;
+/// A batch has at most so many pieces: a client may send its bytes one by one, and each piece costs memory of its own.
+const MAX_PIECES: usize = 1024;
 
 /// What `sync` made durable.
 #[derive(Debug, Clone)]
@@ -67,7 +69,8 @@ impl ObjectWriter {
         self.length += bytes.len() as u64;
         self.batch_length += bytes.len();
         self.batch.push(bytes);
-        if self.batch_length >= BATCH { self.start_batch().await } else { Ok(()) }
+        let is_full = self.batch_length >= BATCH || self.batch.len() >= MAX_PIECES;
+        if is_full { self.start_batch().await } else { Ok(()) }
     }
 
     /// Makes all that was given durable: on the disk, under its name.
@@ -129,4 +132,25 @@ fn write_all(mut file: File, batch: &[Bytes]) -> io::Result<File> {
         }
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FileStore;
+    use longshore_oci::{Algorithm, Digest};
+
+    #[tokio::test]
+    async fn bytes_that_come_one_by_one_do_not_pile_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileStore::open(folder.path()).unwrap();
+        let hasher = BlobHasher::new(Algorithm::Sha256);
+        let mut writer = files.create(ObjectKey::random(), hasher, Vec::new()).await.unwrap();
+        for _ in 0..3 * MAX_PIECES {
+            writer.write(Bytes::from_static(b"x")).await.unwrap();
+            assert!(writer.batch.len() < MAX_PIECES);
+        }
+        let durable = writer.sync().await.unwrap();
+        assert_eq!(durable.hasher.digest(), Digest::of(Algorithm::Sha256, &[b'x'; 3 * MAX_PIECES]));
+    }
 }
