@@ -7,7 +7,6 @@ use crate::{Error, ReferrerRecord, ReferrersPage, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 
 statements! {
-    FIND_REPOSITORY = "SELECT id FROM repositories WHERE name = $1";
     LIST_TAGS = "SELECT name FROM tags WHERE repository_id = $1 AND name > $2 ORDER BY name LIMIT $3";
     RECORD_MOVE = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
         SELECT m.repository_id, $2, m.digest, c.now, $3 FROM manifests m, clock c WHERE m.id = $1 \
@@ -108,16 +107,15 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Option<Vec<Tag>>> {
-        let repository: Option<(i64,)> =
-            sqlx::query_as(FIND_REPOSITORY).bind(repository.as_str()).fetch_optional(self.reads()).await?;
-        let Some((repository_id,)) = repository else {
+        let mut connection = self.reads().acquire().await?;
+        let Some(repository_id) = repositories::find(&mut connection, repository).await? else {
             return Ok(None);
         };
         let rows: Vec<(String,)> = sqlx::query_as(LIST_TAGS)
             .bind(repository_id)
             .bind(after)
             .bind(i64::from(limit))
-            .fetch_all(self.reads())
+            .fetch_all(&mut *connection)
             .await?;
         rows.iter().map(|(text,)| tag(text)).collect::<Result<_>>().map(Some)
     }

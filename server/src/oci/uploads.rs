@@ -83,12 +83,16 @@ fn address(call: &Call, repository: &RepositoryName, id: UploadId) -> UploadAddr
     UploadAddress { repository: repository.clone(), id, principal: call.caller.name().map(str::to_owned) }
 }
 
-/// Where the session goes on, and up to which byte it is. `0-0` stands for no byte as well as for one: no client takes
-/// `0--1`.
+/// Where the session goes on, and up to which byte it is.
 fn session(status: StatusCode, repository: &RepositoryName, id: UploadId, received: u64) -> Response {
     let response = located(status, &upload_path(repository, id));
-    let response = answer::with(response, header::RANGE, format!("0-{}", received.saturating_sub(1)));
+    let response = answer::with(response, header::RANGE, received_range(received));
     answer::with(response, answer::UPLOAD_UUID, id.to_string())
+}
+
+/// Up to which byte a session is. `0-0` stands for no byte as well as for one: no client takes `0--1`.
+fn received_range(received: u64) -> String {
+    format!("0-{}", received.saturating_sub(1))
 }
 
 fn created(repository: &RepositoryName, digest: &Digest) -> Response {
@@ -105,7 +109,7 @@ fn where_to_go_on(error: Error, repository: &RepositoryName) -> ApiError {
     match error {
         Error::ChunkOutOfOrder { id, received, .. } => ApiError::from(error)
             .with_header(header::LOCATION, upload_path(repository, id))
-            .with_header(header::RANGE, format!("0-{}", received.saturating_sub(1))),
+            .with_header(header::RANGE, received_range(received)),
         other => other.into(),
     }
 }
