@@ -12,10 +12,12 @@ pub struct Storage {
     pub path: PathBuf,
     /// Blobs up to this size live in the database row instead of an object. Default 16 KiB, at most 64 KiB.
     pub inline_max: ByteSize,
+    /// Memory for what is pulled again and again. Default 512 MiB; 0 turns it off.
+    pub cache_size: ByteSize,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { path: PathBuf::from("./data"), inline_max: ByteSize::kib(16) }
+        Self { path: PathBuf::from("./data"), inline_max: ByteSize::kib(16), cache_size: ByteSize::mib(512) }
     }
 }

@@ -65,7 +65,7 @@ mod tests {
         metadata.migrate().await.unwrap();
         let promise = Duration::from_secs(60);
         metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
-        let files = FileStore::open(folder.path()).unwrap();
+        let files = FileStore::open(folder.path(), 0).unwrap();
         Place { house: House { metadata, files }, _folder: folder }
     }
 

@@ -4,7 +4,7 @@ use crate::{Error, Registry, Result};
 use bytes::Bytes;
 use longshore_metadata::{BlobContent, DeleteOutcome};
 use longshore_oci::{Digest, RepositoryName};
-use longshore_storage::{ByteStream, ObjectKey, ObjectStream};
+use longshore_storage::{ByteStream, Delivery, ObjectKey, ObjectReader};
 use std::ops::Range;
 
 /// A blob that the caller may read.
@@ -26,8 +26,8 @@ enum Content {
 pub enum BlobReader {
     /// It is in memory.
     Inline(Bytes),
-    /// It is an open file.
-    Object(ObjectStream),
+    /// It is an object.
+    Object(ObjectReader),
 }
 
 impl Registry {
@@ -55,7 +55,7 @@ impl Registry {
     pub async fn open_blob(&self, blob: &Blob) -> Result<BlobReader> {
         match &blob.content {
             Content::Inline(bytes) => Ok(BlobReader::Inline(bytes.clone())),
-            Content::Object(key) => Ok(BlobReader::Object(self.files.read(key, 0..blob.size).await?)),
+            Content::Object(key) => Ok(BlobReader::Object(self.files.open_object(key, blob.size).await?)),
         }
     }
 
@@ -71,7 +71,7 @@ impl Registry {
 
 impl BlobReader {
     /// The bytes of a range, which lies within the blob.
-    pub fn range(&self, range: Range<u64>) -> ByteStream {
+    pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ByteStream {
         match self {
             Self::Inline(bytes) => {
                 let slice = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
@@ -79,7 +79,7 @@ impl BlobReader {
                 let part = slice.map(|(start, end)| Ok(bytes.slice(start..end)));
                 Box::pin(futures_util::stream::iter(part))
             }
-            Self::Object(object) => Box::pin(object.of_range(range)),
+            Self::Object(object) => Box::pin(object.range(range, delivery)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What every handler works with.
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLines, Metrics};
 use longshore_auth::Policy;
 use longshore_config::Settings;
 use longshore_registry::Registry;
@@ -16,6 +16,8 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) policy: Policy,
     pub(crate) metrics: Arc<Metrics>,
+    /// None: access lines go to the general log.
+    pub(crate) access_lines: Option<AccessLines>,
     pub(crate) readiness: Readiness,
     pub(crate) settings: Settings,
 }

@@ -3,8 +3,11 @@
 //! A file is created under its final name at once: nothing reads it before a row names it, so there is nothing to
 //! rename. Durable means that the file and the folder that names it are fsynced.
 
-use crate::{BlobHasher, read};
-use crate::{Error, ObjectKey, ObjectStream, ObjectWriter, Result};
+use crate::{
+    BlobHasher, Delivery, Error, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, ObjectWriter, Result,
+    hot::{HotSegments, SEGMENT},
+    objects::{OpenObjects, read_range},
+};
 use longshore_oci::Algorithm;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -14,10 +17,15 @@ use std::{
     sync::Arc,
 };
 
+/// What is read at a time to be hashed again.
+const HASHED_CHUNK: u64 = 256 * 1024;
+
 /// Objects below one folder, which this process holds alone.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: Arc<Path>,
+    open: OpenObjects,
+    hot: HotSegments,
     /// The lock ends with the last clone, or with the process.
     _lock: Arc<File>,
 }
@@ -26,16 +34,22 @@ impl FileStore {
     /// What rows call this backend.
     pub const BACKEND: &'static str = "files";
 
-    /// Opens the folder, makes what is missing in it, and locks it.
+    /// Opens the folder, makes what is missing in it, and locks it. At most `cache_size` bytes of what is read again and
+    /// again are kept in memory.
     ///
     /// # Errors
     /// [`Error::Locked`] where another process works on it; [`Error::Folder`] where it cannot be made or written.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, cache_size: u64) -> Result<Self> {
         let failed = |source| Error::Folder { path: folder.to_owned(), source };
         make_folders(folder).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.into(), _lock: Arc::new(lock) }),
+            Ok(()) => Ok(Self {
+                folder: folder.into(),
+                open: OpenObjects::new(),
+                hot: HotSegments::new(cache_size),
+                _lock: Arc::new(lock),
+            }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -104,19 +118,36 @@ impl FileStore {
         ObjectWriter::new(key, file, hasher, length, named_in)
     }
 
-    /// Opens an object for reading this range of it; `size` is what the database has recorded.
+    /// Opens an object for reading; `size` is what the database has recorded. All of it is there when this returns.
+    pub async fn open_object(&self, key: &ObjectKey, size: u64) -> Result<ObjectReader> {
+        if size <= SEGMENT
+            && let Some(bytes) = self.hot.get(key, 0).await
+        {
+            return Ok(ObjectReader::of_segment(key.clone(), bytes, self.hot.clone()));
+        }
+        let object = self.open.open(key, self.path(key), size).await?;
+        if size > SEGMENT {
+            self.open.keep_open(&object);
+        }
+        let is_admitted = self.hot.admits(key, size);
+        Ok(ObjectReader::of_file(object, size, is_admitted, self.hot.clone()))
+    }
+
+    /// Reads one range of an object that may still grow, past the hot cache.
     pub async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<ObjectStream> {
-        let path = self.path(key);
-        let end = range.end;
-        let file = run(key, move || {
-            let file = File::open(&path)?;
-            if file.metadata()?.len() < end {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            Ok(file)
-        })
-        .await?;
-        Ok(ObjectStream::new(key.clone(), file, range))
+        let object = self.open.open(key, self.path(key), range.end).await?;
+        let reader = ObjectReader::of_file(object, range.end, false, self.hot.clone());
+        Ok(reader.range(range, Delivery::Copied))
+    }
+
+    /// What is kept in memory of objects that are read again and again.
+    pub fn hot_usage(&self) -> HotUsage {
+        self.hot.usage()
+    }
+
+    /// How a socket recognises the pieces of [`Delivery::Mapped`].
+    pub fn mappings(&self) -> &Mappings {
+        self.open.mappings()
     }
 
     /// Hashes the first `length` bytes of an object that is there already: for the rare upload that names its
@@ -128,7 +159,7 @@ impl FileStore {
             let mut hasher = BlobHasher::new(algorithm);
             let mut offset = 0;
             while offset < length {
-                let chunk = read::read_chunk(&file, offset, length)?;
+                let chunk = read_range(&file, offset..length.min(offset + HASHED_CHUNK))?;
                 hasher.update(&chunk);
                 offset += chunk.len() as u64;
             }
@@ -140,7 +171,14 @@ impl FileStore {
     /// Deletes an object. That it is not there is success: the delete was done before.
     pub async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let path = self.path(key);
-        run(key, move || remove(&path)).await
+        self.open.forget(key);
+        let length = run(key, move || {
+            let length = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            remove(&path).map(|()| length)
+        })
+        .await?;
+        self.hot.forget(key, length).await;
+        Ok(())
     }
 
     /// Whether a file can be made and made durable in the folder right now.
@@ -199,7 +237,10 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Runs blocking work beside the event loop.
-async fn run<T: Send + 'static>(key: &ObjectKey, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn run<T: Send + 'static>(
+    key: &ObjectKey,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
     let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
     outcome.map_err(|source| Error::io(key, source))
 }

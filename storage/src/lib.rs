@@ -1,18 +1,23 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod error;
 mod files;
 mod hasher;
+mod hot;
 mod key;
+mod mapping;
+mod objects;
 mod read;
 mod write;
 
 pub use error::Error;
 pub use files::FileStore;
 pub use hasher::{BlobHasher, HashStateError};
+pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};
-pub use read::{ByteStream, ObjectStream};
+pub use mapping::Mappings;
+pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
 pub use write::{Durable, ObjectWriter};
 
 /// What every call of this crate answers.

@@ -1,43 +1,119 @@
-//! Reading an object: a stream of chunks, each read on a blocking thread when the reader asks for it, so that a slow
-//! reader holds one chunk and no thread.
+//! Reading an object: the rungs of a ladder, taken anew for each piece, so that a slow reader holds one piece and no
+//! thread.
+//!
+//! 1. A segment in the hot cache is handed out as it is; where the object is let into the cache and the segment is not
+//!    there, it is read into it, once for all who wait.
+//! 2. Where the connection can send from a file ([`Delivery::Mapped`]), a range of the mapped file: nobody reads it but
+//!    the kernel. Large objects are sent so at once: from the page cache that costs no more than from our own memory,
+//!    and no memory (docs/adr/0010).
+//! 3. A chunk is read into memory on a blocking thread.
 
-use crate::{Error, ObjectKey, Result};
+use crate::{
+    ObjectKey, Result,
+    hot::{HotSegments, SEGMENT, segment, segment_of},
+    objects::OpenObject,
+};
 use bytes::Bytes;
-use futures_util::{Stream, future::FutureExt};
+use futures_util::{Stream, future::BoxFuture};
 use std::{
-    fs::File,
-    io,
     ops::Range,
-    os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::task::JoinHandle;
 
 /// Bytes on their way to a reader.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
-/// What one read takes from the file.
+/// What a read into memory takes from the file.
 const CHUNK: u64 = 256 * 1024;
+/// What is handed out of a mapped file at a time: it costs no memory, so it is more.
+const MAPPED_CHUNK: u64 = 2 * 1024 * 1024;
 
-/// A range of an object.
-#[derive(Debug)]
-pub struct ObjectStream {
-    key: ObjectKey,
-    file: Arc<File>,
-    range: Range<u64>,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+/// What the reader does with the pieces that it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Looks at them (TLS, a hash), or passes them on to who knows whom: they are in memory.
+    Copied,
+    /// Passes them to a socket as they are: some may be ranges of a mapped file, see [`crate::Mappings::locate`].
+    Mapped,
 }
 
-impl ObjectStream {
-    pub(crate) fn new(key: ObjectKey, file: File, range: Range<u64>) -> Self {
-        Self { key, file: Arc::new(file), range, reading: None }
+/// An object that is open: its ranges can be read in any order and number.
+#[derive(Debug, Clone)]
+pub struct ObjectReader {
+    key: ObjectKey,
+    /// As the database has recorded it: there may be more in the file.
+    size: u64,
+    source: Source,
+    hot: HotSegments,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// All of it is in memory: one segment.
+    Hot(Bytes),
+    File {
+        object: Arc<OpenObject>,
+        is_admitted: bool,
+    },
+}
+
+impl ObjectReader {
+    pub(crate) fn of_segment(key: ObjectKey, bytes: Bytes, hot: HotSegments) -> Self {
+        Self { key, size: bytes.len() as u64, source: Source::Hot(bytes), hot }
     }
 
-    /// A reader of another range of the same open file.
-    pub fn of_range(&self, range: Range<u64>) -> Self {
-        Self { key: self.key.clone(), file: self.file.clone(), range, reading: None }
+    pub(crate) fn of_file(object: Arc<OpenObject>, size: u64, is_admitted: bool, hot: HotSegments) -> Self {
+        Self { key: object.key().clone(), size, source: Source::File { object, is_admitted }, hot }
+    }
+
+    /// The bytes of a range, which lies within the object.
+    pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ObjectStream {
+        let range = range.start.min(self.size)..range.end.min(self.size);
+        ObjectStream { reader: self.clone(), range, delivery, next: None }
+    }
+
+    /// The next piece of a range that is not empty.
+    async fn piece(self, range: Range<u64>, delivery: Delivery) -> Result<Bytes> {
+        let (object, is_admitted) = match self.source {
+            Source::Hot(bytes) => return Ok(part(&bytes, 0, &range)),
+            Source::File { object, is_admitted } => (object, is_admitted),
+        };
+        if is_admitted && (delivery == Delivery::Copied || self.size <= SEGMENT) {
+            let number = segment_of(range.start);
+            if let Some(bytes) = self.hot.get_or_read(&object, self.size, number).await {
+                return Ok(part(&bytes, segment(number, self.size).start, &range));
+            }
+        }
+        if delivery == Delivery::Mapped
+            && let Some(bytes) = object.mapped(range.start..range.end.min(range.start + MAPPED_CHUNK))
+        {
+            return Ok(bytes);
+        }
+        Ok(object.read(range.start..range.end.min(range.start + CHUNK)).await?.into())
+    }
+}
+
+/// What `bytes`, which begin at `start`, have of the beginning of the range.
+fn part(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
+    let from = (range.start - start) as usize;
+    let to = (range.end - start).min(bytes.len() as u64) as usize;
+    bytes.slice(from..to)
+}
+
+/// A range of an object on its way to its reader.
+pub struct ObjectStream {
+    reader: ObjectReader,
+    /// What is still to come.
+    range: Range<u64>,
+    delivery: Delivery,
+    next: Option<BoxFuture<'static, Result<Bytes>>>,
+}
+
+impl std::fmt::Debug for ObjectStream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ObjectStream").field("key", &self.reader.key).field("range", &self.range).finish()
     }
 }
 
@@ -49,29 +125,14 @@ impl Stream for ObjectStream {
         if this.range.is_empty() {
             return Poll::Ready(None);
         }
-        let reading = this.reading.get_or_insert_with(|| {
-            let (file, range) = (this.file.clone(), this.range.clone());
-            tokio::task::spawn_blocking(move || read_chunk(&file, range.start, range.end))
-        });
-        let outcome = ready!(reading.poll_unpin(context));
-        this.reading = None;
-        let chunk = match outcome {
-            Ok(Ok(chunk)) => chunk,
-            Ok(Err(source)) => {
-                this.range.start = this.range.end;
-                return Poll::Ready(Some(Err(Error::io(&this.key, source))));
-            }
-            Err(_) => return Poll::Ready(Some(Err(Error::ShuttingDown))),
-        };
-        this.range.start += chunk.len() as u64;
-        Poll::Ready(Some(Ok(chunk)))
+        let (reader, range, delivery) = (&this.reader, &this.range, this.delivery);
+        let next = this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery)));
+        let outcome = ready!(next.as_mut().poll(context));
+        this.next = None;
+        match &outcome {
+            Ok(bytes) => this.range.start += bytes.len() as u64,
+            Err(_) => this.range.start = this.range.end,
+        }
+        Poll::Ready(Some(outcome))
     }
-}
-
-/// Reads from `offset` at most a chunk and never beyond `end`. A file that ends before is an error.
-pub(crate) fn read_chunk(file: &File, offset: u64, end: u64) -> io::Result<Bytes> {
-    let length = usize::try_from(CHUNK.min(end - offset)).expect("a chunk fits into memory");
-    let mut buffer = vec![0; length];
-    file.read_exact_at(&mut buffer, offset)?;
-    Ok(buffer.into())
 }

@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_come_one_by_one_do_not_pile_up() {
         let folder = tempfile::tempdir().unwrap();
-        let files = FileStore::open(folder.path()).unwrap();
+        let files = FileStore::open(folder.path(), 0).unwrap();
         let hasher = BlobHasher::new(Algorithm::Sha256);
         let mut writer = files.create(ObjectKey::random(), hasher, Vec::new()).await.unwrap();
         for _ in 0..3 * MAX_PIECES {

@@ -22,9 +22,9 @@ fn sha256() -> BlobHasher {
 #[test]
 fn the_second_process_is_locked_out_until_the_first_has_ended() {
     let folder = TempDir::new().unwrap();
-    let first = FileStore::open(folder.path()).unwrap();
+    let first = FileStore::open(folder.path(), 0).unwrap();
     let clone = first.clone();
-    let second = || FileStore::open(folder.path());
+    let second = || FileStore::open(folder.path(), 0);
     assert!(matches!(second(), Err(Error::Locked { path }) if path == folder.path()));
     drop(first);
     assert!(matches!(second(), Err(Error::Locked { .. })), "a clone still works on it");
@@ -36,9 +36,9 @@ fn the_second_process_is_locked_out_until_the_first_has_ended() {
 fn missing_folders_are_made() {
     let folder = TempDir::new().unwrap();
     let deep = folder.path().join("a/b/c");
-    drop(FileStore::open(&deep).unwrap());
+    drop(FileStore::open(&deep, 0).unwrap());
     assert_eq!(fs::read_dir(deep.join("objects")).unwrap().count(), 256);
-    FileStore::open(&deep).unwrap();
+    FileStore::open(&deep, 0).unwrap();
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_folder_that_cannot_be_made_is_named() {
     let file = folder.path().join("file");
     File::create(&file).unwrap();
     for path in [file.clone(), file.join("below")] {
-        let error = FileStore::open(&path).unwrap_err();
+        let error = FileStore::open(&path, 0).unwrap_err();
         assert!(matches!(error, Error::Folder { .. }), "{error:?}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
@@ -78,7 +78,7 @@ async fn fill(writer: &mut ObjectWriter) -> Error {
 async fn a_full_disk_is_told_and_what_was_durable_stays() {
     let scratch = small_disk(8);
     let disk = scratch.join("disk");
-    let files = FileStore::open(&disk.join("storage")).unwrap();
+    let files = FileStore::open(&disk.join("storage"), 0).unwrap();
     let key = ObjectKey::random();
     let mut writer = files.create(key.clone(), sha256(), Vec::new()).await.unwrap();
     writer.write(vec![1; MIB].into()).await.unwrap();
@@ -137,7 +137,7 @@ async fn durable_bytes_have_reached_the_disk() {
     });
     assert!(seen, "the disk below {} does not tell dirty pages: use another target directory", folder.path().display());
 
-    let files = FileStore::open(&folder.join("storage")).unwrap();
+    let files = FileStore::open(&folder.join("storage"), 0).unwrap();
     let mut writer = files.create(ObjectKey::random(), sha256(), vec![1; MIB]).await.unwrap();
     writer.write(vec![2; 3 * MIB].into()).await.unwrap();
     writer.write(vec![3; 17].into()).await.unwrap();

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use longshore_oci::{Algorithm, Digest};
-use longshore_storage::{BlobHasher, Error, FileStore, ObjectKey, ObjectStream};
+use longshore_storage::{BlobHasher, Delivery, Error, FileStore, ObjectKey, ObjectStream};
 use proptest::prelude::*;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +24,7 @@ struct House {
 impl House {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        Self { files: FileStore::open(folder.path()).unwrap(), folder }
+        Self { files: FileStore::open(folder.path(), 1 << 30).unwrap(), folder }
     }
 
     /// Writes a whole object and makes it durable.
@@ -104,11 +104,13 @@ proptest! {
             assert_eq!(durable.length, total as u64);
             assert_eq!(durable.hasher.digest(), Digest::of(algorithm, &expected));
             assert_eq!(house.get(&key, total).await, expected);
-            let whole = house.files.read(&key, 0..total as u64).await.unwrap();
+            let whole = house.files.open_object(&key, total as u64).await.unwrap();
             for (from, to) in ranges {
                 let (from, to) = (from.index(total + 1), to.index(total + 1));
                 let (from, to) = (from.min(to), from.max(to));
-                assert_eq!(read(whole.of_range(from as u64..to as u64)).await, &expected[from..to]);
+                for delivery in [Delivery::Copied, Delivery::Mapped] {
+                    assert_eq!(read(whole.range(from as u64..to as u64, delivery)).await, &expected[from..to]);
+                }
                 let opened = house.files.read(&key, from as u64..to as u64).await.unwrap();
                 assert_eq!(read(opened).await, &expected[from..to]);
             }

@@ -3,7 +3,7 @@
 use crate::app::{App, Readiness};
 use crate::cli::SettingsSources;
 use crate::http::{Listener, Reloads};
-use crate::telemetry::{Metrics, logs};
+use crate::telemetry::{AccessLines, Metrics, logs};
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
@@ -19,22 +19,24 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let loaded = super::load(sources)?;
     let settings = loaded.settings;
     let log_level = logs::start(&settings.log)?;
-    let files = FileStore::open(&settings.storage.path)?;
+    let files = FileStore::open(&settings.storage.path, settings.storage.cache_size.bytes())?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
     metadata.set_lifetimes(lifetimes(&settings)).await?;
 
+    let mappings = files.mappings().clone();
     let metrics = Arc::new(Metrics::new());
     let collector = Collector::new(metadata.clone(), files.clone());
     let app = Arc::new(App {
         registry: Registry::new(metadata.clone(), files, rules(&settings)),
         policy: policy(&settings)?,
         metrics: metrics.clone(),
+        access_lines: access_lines(&settings)?,
         readiness: Readiness::default(),
         settings: settings.clone(),
     });
     let reloads = Reloads::new(&settings, app.clone(), log_level)?;
-    let listener = Listener::bind(&settings, app.clone(), &reloads).await?;
+    let listener = Listener::bind(&settings, app.clone(), mappings, &reloads).await?;
     announce(&settings, &metadata, &listener);
 
     let collecting = tokio::spawn({
@@ -103,6 +105,12 @@ fn announce(settings: &Settings, metadata: &Metadata, listener: &Listener) {
         settings.storage.path.display(),
     );
     println!("Try:  docker tag alpine {host}/alpine && docker push {host}/alpine");
+}
+
+/// Where access lines go by a way of their own: not to people, who read them between the other lines.
+fn access_lines(settings: &Settings) -> Result<Option<AccessLines>> {
+    let is_wanted = settings.log.access && !logs::is_for_people(&settings.log);
+    is_wanted.then(AccessLines::start).transpose().context("the access log cannot be started")
 }
 
 fn lifetimes(settings: &Settings) -> Lifetimes {

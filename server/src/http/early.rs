@@ -4,11 +4,9 @@
 
 use axum::{
     body::{Body, Bytes},
-    extract::Request,
-    middleware::Next,
     response::Response,
 };
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, Request, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
     io,
@@ -29,13 +27,16 @@ use tokio::{
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Says `Connection: close` where the answer leaves some of the request unread.
-pub(super) async fn close_unread(request: Request, next: Next) -> Response {
+pub(super) async fn close_unread<F>(request: Request<Body>, answer: impl FnOnce(Request<Body>) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if request.body().is_end_stream() || request.version() >= Version::HTTP_2 {
-        return next.run(request).await;
+        return answer(request).await;
     }
     let ended = Arc::new(AtomicBool::new(false));
     let request = request.map(|body| Body::new(Watched { body, ended: ended.clone() }));
-    let mut response = next.run(request).await;
+    let mut response = answer(request).await;
     if !ended.load(Ordering::Relaxed) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

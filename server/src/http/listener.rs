@@ -1,16 +1,15 @@
 //! The accept loop: one task a connection, HTTP/1.1 or HTTP/2 as the client begins, and an end that loses nothing.
 
-use super::{Reloads, early::Lingering, patience::Patient, router, tls::Certificate};
+use super::{Reloads, direct::Direct, early::Lingering, front::Front, patience::Patient, tls::Certificate};
 use crate::app::App;
 use anyhow::{Context as _, Result};
-use axum::Router;
-use axum::extract::ConnectInfo;
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use longshore_config::Settings;
+use longshore_storage::Mappings;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,7 +18,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt as _;
 
 /// A request with 1,024 ranges has 22 KiB of headers.
 const MAX_HEADER_LIST: u32 = 96 * 1024;
@@ -36,6 +34,7 @@ pub(crate) struct Listener {
     metrics: Option<TcpListener>,
     address: SocketAddr,
     certificate: Option<Arc<Certificate>>,
+    mappings: Mappings,
     app: Arc<App>,
 }
 
@@ -43,16 +42,22 @@ pub(crate) struct Listener {
 #[derive(Clone)]
 struct Connections {
     builder: auto::Builder<TokioExecutor>,
-    routes: Router,
+    front: Front,
     tasks: TaskTracker,
     cut: CancellationToken,
     places: Arc<Semaphore>,
     patience: Duration,
+    mappings: Mappings,
 }
 
 impl Listener {
     /// Binds the addresses of the settings.
-    pub(crate) async fn bind(settings: &Settings, app: Arc<App>, reloads: &Reloads) -> Result<Self> {
+    pub(crate) async fn bind(
+        settings: &Settings,
+        app: Arc<App>,
+        mappings: Mappings,
+        reloads: &Reloads,
+    ) -> Result<Self> {
         let bind = async |address: SocketAddr, key: &str| {
             TcpListener::bind(address).await.with_context(|| format!("{key} {address} cannot be listened on"))
         };
@@ -62,7 +67,7 @@ impl Listener {
             None => None,
         };
         let address = registry.local_addr()?;
-        Ok(Self { registry, metrics, address, certificate: reloads.certificate(), app })
+        Ok(Self { registry, metrics, address, certificate: reloads.certificate(), mappings, app })
     }
 
     /// Where the registry is served: with the port that was given to us, if the settings ask for any.
@@ -77,15 +82,16 @@ impl Listener {
         let tls = self.certificate.map(|certificate| TlsAcceptor::from(certificate.server_config()));
         let connections = Connections {
             builder: http_builder(http.header_timeout),
-            routes: router::registry(self.app.clone()),
+            front: Front::registry(self.app.clone()),
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
             places: Arc::new(Semaphore::new(http.max_connections)),
             patience: http.idle_timeout,
+            mappings: self.mappings.clone(),
         };
         let graceful = GracefulShutdown::new();
         let probes = Connections {
-            routes: router::metrics_only(self.app.clone()),
+            front: Front::metrics_only(self.app.clone()),
             places: Arc::new(Semaphore::new(PROBE_CONNECTIONS)),
             ..connections.clone()
         };
@@ -174,7 +180,7 @@ impl Connections {
     ) {
         // Small answers must not wait for the client's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
-        let stream = Patient::new(Lingering::new(stream), self.patience);
+        let stream = Patient::new(Lingering::new(Direct::new(stream, self.mappings.clone())), self.patience);
         match tls {
             None => self.speak_http(stream, peer, watcher).await,
             Some(tls) => match tokio::time::timeout(self.patience, tls.accept(stream)).await {
@@ -189,11 +195,9 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let routes = self.routes.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request
-        });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        let front = self.front.clone();
+        let service = service_fn(move |request| front.clone().answer(peer, request));
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection.into_owned()).await {
             tracing::debug!(%peer, %error, "a connection ended early");
         }

@@ -1,10 +1,11 @@
 //! Connections: accepting, TLS, HTTP/1.1 and HTTP/2, draining. What is asked over them is no matter here.
 
+mod direct;
 mod early;
+mod front;
 mod listener;
 mod patience;
 mod reload;
-mod router;
 mod tls;
 
 pub(crate) use listener::Listener;

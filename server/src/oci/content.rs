@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use longshore_oci::{Digest, ErrorCode};
-use longshore_registry::BlobReader;
+use longshore_registry::{BlobReader, Delivery};
 use std::ops::Range;
 
 /// What is to be handed out.
@@ -66,11 +66,12 @@ impl Content<'_> {
     }
 
     /// The answer with the content, or with the parts of it that the plan names.
-    pub(super) fn send(&self, reader: BlobReader, mut parts: Vec<Range<u64>>) -> Response {
-        match parts.len() {
-            0 => self.whole(Body::from_stream(reader.range(0..self.size))),
-            1 => self.part(&reader, parts.remove(0)),
-            _ => self.parts(reader, parts),
+    pub(super) fn send(&self, reader: BlobReader, mut parts: Vec<Range<u64>>, delivery: Delivery) -> Response {
+        match (parts.len(), reader) {
+            (0, BlobReader::Inline(bytes)) => self.whole(bytes.into()),
+            (0, reader) => self.whole(Body::from_stream(reader.range(0..self.size, delivery))),
+            (1, reader) => self.part(&reader, parts.remove(0), delivery),
+            (_, reader) => self.parts(reader, parts, delivery),
         }
     }
 
@@ -78,22 +79,22 @@ impl Content<'_> {
         self.describe(Response::new(body), Some(self.size))
     }
 
-    fn part(&self, reader: &BlobReader, part: Range<u64>) -> Response {
-        let mut response = Response::new(Body::from_stream(reader.range(part.clone())));
+    fn part(&self, reader: &BlobReader, part: Range<u64>, delivery: Delivery) -> Response {
+        let mut response = Response::new(Body::from_stream(reader.range(part.clone(), delivery)));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let response = answer::with(response, header::CONTENT_RANGE, self.content_range(&part));
         self.describe(response, Some(part.end - part.start))
     }
 
     /// `multipart/byteranges`, its length known beforehand.
-    fn parts(&self, reader: BlobReader, parts: Vec<Range<u64>>) -> Response {
+    fn parts(&self, reader: BlobReader, parts: Vec<Range<u64>>, delivery: Delivery) -> Response {
         let boundary = uuid::Uuid::new_v4().simple().to_string();
         let heads: Vec<Bytes> = parts.iter().map(|part| self.part_head(&boundary, part)).collect();
         let tail = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let framing = heads.iter().map(|head| head.len() as u64).sum::<u64>() + tail.len() as u64;
         let length = framing + parts.iter().map(|part| part.end - part.start).sum::<u64>();
         let pieces = stream::iter(heads.into_iter().zip(parts))
-            .flat_map(move |(head, part)| stream::once(async { Ok(head) }).chain(reader.range(part)))
+            .flat_map(move |(head, part)| stream::once(async { Ok(head) }).chain(reader.range(part, delivery)))
             .chain(stream::once(async { Ok(tail) }));
         let mut response = Response::new(Body::from_stream(pieces));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -8,7 +8,7 @@ use super::{
 use crate::{answer, error::ApiError};
 use http::{Method, StatusCode, header};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_registry::{BlobReader, NewManifest};
+use longshore_registry::{BlobReader, Delivery, NewManifest};
 
 /// GET and HEAD: the stored bytes as the stored type, whatever the client says that it accepts: a manifest of another
 /// type would have another digest.
@@ -25,7 +25,7 @@ pub(super) async fn get(call: Call, repository: RepositoryName, reference: Refer
     }
     match content.plan(call.headers(), call.app.settings.limits.ranges)? {
         Plan::Done(response) => Ok(response),
-        Plan::Send(parts) => Ok(content.send(BlobReader::Inline(manifest.body.clone()), parts)),
+        Plan::Send(parts) => Ok(content.send(BlobReader::Inline(manifest.body.clone()), parts, Delivery::Copied)),
     }
 }
 

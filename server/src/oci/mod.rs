@@ -16,12 +16,13 @@ pub(crate) use route::route_name;
 
 use crate::{access, answer, app::App, error::ApiError};
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use longshore_auth::{Action, Principal};
 use longshore_oci::ErrorCode;
+use longshore_registry::Delivery;
 use query::Query;
 use route::Route;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ type Answer = Result<Response, ApiError>;
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Everything below `/v2`.
-pub(crate) async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(crate) async fn serve(app: Arc<App>, request: Request) -> Response {
     let mut response = answer(app, request).await.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -114,6 +115,12 @@ fn base() -> Response {
 impl Call {
     fn headers(&self) -> &http::HeaderMap {
         self.request.headers()
+    }
+
+    /// What the connection does with content: over plain HTTP/1.1 nobody looks at it but the kernel.
+    fn delivery(&self) -> Delivery {
+        let is_plain = self.app.settings.http.tls.is_none() && self.request.version() < Version::HTTP_2;
+        if is_plain { Delivery::Mapped } else { Delivery::Copied }
     }
 }
 

@@ -20,20 +20,24 @@ impl LogLevel {
 /// Starts logging.
 pub(crate) fn start(settings: &Log) -> Result<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(&settings.level)?);
-    let pretty = match settings.format {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => stderr().is_terminal(),
-    };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr);
-    let started = if pretty {
+    let started = if is_for_people(settings) {
         registry.with(layer.with_ansi(stderr().is_terminal())).try_init()
     } else {
         registry.with(layer.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
     };
     started.map_err(|error| anyhow!("logging could not be started: {error}"))?;
     Ok(LogLevel(handle))
+}
+
+/// Whether lines are laid out for people, or are JSON.
+pub(crate) fn is_for_people(settings: &Log) -> bool {
+    match settings.format {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => stderr().is_terminal(),
+    }
 }
 
 fn filter(directives: &str) -> Result<EnvFilter> {

@@ -1,0 +1,162 @@
+//! The hot cache: segments of objects that are read again and again, in memory, bounded in bytes.
+//!
+//! Keys are never used again and objects never change, so nothing is ever invalidated; what is deleted is dropped for
+//! the sake of its memory only. Which segments stay is decided by W-TinyLFU (moka), which objects are let in at all by
+//! [`HotSegments::admits`]: a layer that is pulled once must not push out one that is pulled all day.
+//!
+//! Every segment is charged to one budget until its last reader has let go of it: what was pushed out of the cache and
+//! still lies in a slow client's queue counts. Where the budget is used up nothing is let in, and readers go to the
+//! file.
+
+use crate::{ObjectKey, objects::OpenObject};
+use bytes::Bytes;
+use moka::{future::Cache, sync};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many bytes are cached under one key: large enough that a write to a socket takes one, small enough that a range
+/// does not fetch much more than it needs.
+pub(crate) const SEGMENT: u64 = 1024 * 1024;
+/// Objects up to this size are let in at their first read: most layers are smaller, and a second read would come.
+const LET_IN_AT_ONCE: u64 = 8 * 1024 * 1024;
+/// No object may take more than this part of the cache.
+const LARGEST_PART: u64 = 8;
+/// Objects whose first read is remembered, and for how long.
+const REMEMBERED: u64 = 64 * 1024;
+const REMEMBERED_FOR: Duration = Duration::from_secs(60 * 60);
+/// What is charged and weighed.
+const UNIT: u64 = 1024;
+
+/// A bounded cache of segments.
+#[derive(Debug, Clone)]
+pub(crate) struct HotSegments {
+    segments: Cache<(ObjectKey, u64), Bytes>,
+    /// Objects that were read once and not let in.
+    read_once: sync::Cache<ObjectKey, ()>,
+    budget: Arc<Semaphore>,
+    capacity: u64,
+    segments_read: Arc<AtomicU64>,
+}
+
+/// What the hot cache holds and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HotUsage {
+    /// Memory of segments that are cached, or pushed out and not sent yet.
+    pub bytes: u64,
+    /// What it never exceeds.
+    pub capacity: u64,
+    /// Segments that were read into it so far.
+    pub segments_read: u64,
+}
+
+/// A segment's memory, charged to the budget until it is given back.
+struct Segment {
+    bytes: Vec<u8>,
+    _charge: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Segment {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// There is no room, or the file cannot be read.
+#[derive(Debug)]
+struct NotCached;
+
+impl HotSegments {
+    /// A cache that never holds more than so many bytes; none if 0.
+    pub(crate) fn new(capacity: u64) -> Self {
+        let units = usize::try_from(capacity / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        // Some of the budget is left to segments that were pushed out while somebody still sends them.
+        let cached = capacity / UNIT / 8 * 7;
+        let weigh = |_: &(ObjectKey, u64), bytes: &Bytes| units_of(bytes.len() as u64);
+        Self {
+            segments: Cache::builder().max_capacity(cached).weigher(weigh).build(),
+            read_once: sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+            budget: Arc::new(Semaphore::new(units)),
+            capacity: units as u64 * UNIT,
+            segments_read: Arc::default(),
+        }
+    }
+
+    pub(crate) fn usage(&self) -> HotUsage {
+        let free = self.budget.available_permits() as u64 * UNIT;
+        let segments_read = self.segments_read.load(Ordering::Relaxed);
+        HotUsage { bytes: self.capacity - free, capacity: self.capacity, segments_read }
+    }
+
+    /// Whether segments of this object are to be cached: told once for each time that it is opened.
+    pub(crate) fn admits(&self, key: &ObjectKey, size: u64) -> bool {
+        if size > self.capacity / LARGEST_PART {
+            return false;
+        }
+        if size <= LET_IN_AT_ONCE || self.read_once.contains_key(key) {
+            return true;
+        }
+        self.read_once.insert(key.clone(), ());
+        false
+    }
+
+    /// The segment, if it is in memory.
+    pub(crate) async fn get(&self, key: &ObjectKey, number: u64) -> Option<Bytes> {
+        self.segments.get(&(key.clone(), number)).await
+    }
+
+    /// The segment, read into memory if it is not there: once, however many ask for it. `None` where there is no room
+    /// or it cannot be read: whoever reads the file next is told why.
+    pub(crate) async fn get_or_read(&self, object: &Arc<OpenObject>, size: u64, number: u64) -> Option<Bytes> {
+        let key = (object.key().clone(), number);
+        if let Some(bytes) = self.segments.get(&key).await {
+            return Some(bytes);
+        }
+        let range = segment(number, size);
+        self.segments.try_get_with(key, self.read(object, range)).await.ok()
+    }
+
+    async fn read(&self, object: &Arc<OpenObject>, range: Range<u64>) -> Result<Bytes, NotCached> {
+        let charge = self.charge(units_of(range.end - range.start)).await.ok_or(NotCached)?;
+        let object = object.clone();
+        let bytes = object.read(range).await.map_err(|_| NotCached)?;
+        self.segments_read.fetch_add(1, Ordering::Relaxed);
+        Ok(Bytes::from_owner(Segment { bytes, _charge: charge }))
+    }
+
+    async fn charge(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        if let Ok(charge) = self.budget.clone().try_acquire_many_owned(units) {
+            return Some(charge);
+        }
+        // What was pushed out is given back a little later: now.
+        self.segments.run_pending_tasks().await;
+        self.budget.clone().try_acquire_many_owned(units).ok()
+    }
+
+    /// Forgets a deleted object.
+    pub(crate) async fn forget(&self, key: &ObjectKey, size: u64) {
+        for number in 0..size.div_ceil(SEGMENT) {
+            self.segments.invalidate(&(key.clone(), number)).await;
+        }
+    }
+}
+
+/// Which segment a byte is in.
+pub(crate) fn segment_of(offset: u64) -> u64 {
+    offset / SEGMENT
+}
+
+/// The bytes of a segment of an object of this size.
+pub(crate) fn segment(number: u64, size: u64) -> Range<u64> {
+    number * SEGMENT..((number + 1) * SEGMENT).min(size)
+}
+
+fn units_of(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
