@@ -91,6 +91,14 @@ impl Session {
         Ok(())
     }
 
+    /// Sends what has come so far on its way to the disk: the client is slow, and its bytes should not wait in memory.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        match &mut self.bytes {
+            SessionBytes::Written(writer) => Ok(writer.flush().await?),
+            SessionBytes::Staged { .. } | SessionBytes::Resting { .. } => Ok(()),
+        }
+    }
+
     /// Keeps the session from expiring while bytes arrive, however long that takes.
     async fn stay_open(&mut self) -> Result<()> {
         let lifetime = self.registry.rules.upload_lifetime;

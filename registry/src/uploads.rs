@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use longshore_metadata::{MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord};
 use longshore_oci::{Algorithm, Digest, RepositoryName};
-use longshore_storage::BlobHasher;
+use longshore_storage::{BlobHasher, GATHER};
 use std::{future::Future, pin::Pin};
 
 /// The bytes of a request as they arrive.
@@ -190,7 +190,7 @@ impl Registry {
 /// Writes the chunk's bytes to the session.
 async fn receive(session: &mut Session, mut chunk: Chunk) -> Result<()> {
     let begin = session.length();
-    while let Some(bytes) = chunk.body.next().await.transpose()? {
+    while let Some(bytes) = next_piece(session, &mut chunk.body).await? {
         session.write(bytes).await?;
     }
     let sent = session.length() - begin;
@@ -198,6 +198,18 @@ async fn receive(session: &mut Session, mut chunk: Chunk) -> Result<()> {
         Some(announced) if announced != sent => Err(Error::ChunkLength { announced, sent }),
         _ => Ok(()),
     }
+}
+
+/// The next bytes of the body. What came before does not wait for them in memory for long.
+async fn next_piece(session: &mut Session, body: &mut Body) -> Result<Option<Bytes>> {
+    let piece = match tokio::time::timeout(GATHER, body.next()).await {
+        Ok(piece) => piece,
+        Err(_) => {
+            session.flush().await?;
+            body.next().await
+        }
+    };
+    Ok(piece.transpose()?)
 }
 
 /// Writes the last chunk and ends the session with a blob of this digest.

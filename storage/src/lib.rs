@@ -18,7 +18,7 @@ pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};
 pub use mapping::Mappings;
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
-pub use write::{Durable, ObjectWriter};
+pub use write::{Durable, GATHER, ObjectWriter};
 
 /// What every call of this crate answers.
 pub type Result<T> = std::result::Result<T, Error>;

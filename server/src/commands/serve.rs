@@ -19,6 +19,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let loaded = super::load(sources)?;
     let settings = loaded.settings;
     let log_level = logs::start(&settings.log)?;
+    raise_file_limit();
     let files = FileStore::open(&settings.storage.path, settings.storage.cache_size.bytes())?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
@@ -54,6 +55,16 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     metadata.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each connection and each open layer is a file, and the usual soft limit of 1,024 is there for programs of another
+/// age. What may not be raised stays.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, ?limit, "the limit of open files could not be raised");
+    }
 }
 
 /// Not ready at once; reachable for `drain_delay`; then no new connections, and `drain_timeout` for what is under way.

@@ -114,3 +114,80 @@ impl AsyncWrite for Direct {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::{Buf as _, Bytes, BytesMut};
+    use futures_util::TryStreamExt as _;
+    use longshore_oci::Algorithm;
+    use longshore_storage::{BlobHasher, Delivery, FileStore, ObjectKey};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const LENGTH: usize = 9 * 1024 * 1024 + 4321;
+
+    /// An object, and the pieces of it that are meant for a socket.
+    async fn pieces(files: &FileStore) -> (Vec<u8>, Vec<Bytes>) {
+        let content: Vec<u8> = (0..LENGTH as u64).map(|place| (place * place >> 7) as u8).collect();
+        let key = ObjectKey::random();
+        let mut writer = files.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+        writer.write(content.clone().into()).await.unwrap();
+        writer.sync().await.unwrap();
+        let reader = files.open_object(&key, LENGTH as u64).await.unwrap();
+        let pieces: Vec<Bytes> = reader.range(0..LENGTH as u64, Delivery::Mapped).try_collect().await.unwrap();
+        (content, pieces)
+    }
+
+    async fn connection(files: &FileStore) -> (Direct, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Direct::new(listener.accept().await.unwrap().0, files.mappings().clone()), far)
+    }
+
+    #[tokio::test]
+    async fn heads_files_and_tails_arrive_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileStore::open(folder.path(), 0).unwrap();
+        let (content, pieces) = pieces(&files).await;
+        assert!(pieces.iter().all(|piece| files.mappings().locate(piece).is_some()), "just written: in the page cache");
+        let (mut near, mut far) = connection(&files).await;
+        let head = Bytes::from_static(b"a head, then ");
+        let tail = Bytes::from_static(b" and a tail");
+        let expected = [&head[..], &content, &tail].concat();
+        let sending = tokio::spawn(async move {
+            let mut queue: Vec<Bytes> = [vec![head], pieces, vec![tail]].concat();
+            while !queue.is_empty() {
+                // As hyper does it: everything that waits in one call, then on from where that got to.
+                let slices: Vec<IoSlice<'_>> = queue.iter().map(|bytes| IoSlice::new(bytes)).collect();
+                let mut sent = near.write_vectored(&slices).await.unwrap();
+                while let Some(first) = queue.first_mut() {
+                    let step = sent.min(first.len());
+                    first.advance(step);
+                    sent -= step;
+                    if !first.is_empty() {
+                        break;
+                    }
+                    queue.remove(0);
+                }
+            }
+            near.shutdown().await.unwrap();
+        });
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        sending.await.unwrap();
+        assert!(received == expected);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_file_is_sent_by_a_plain_write_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileStore::open(folder.path(), 0).unwrap();
+        let (content, pieces) = pieces(&files).await;
+        let (mut near, mut far) = connection(&files).await;
+        near.write_all(&pieces[1][7..100_007]).await.unwrap();
+        let mut received = BytesMut::zeroed(100_000);
+        far.read_exact(&mut received).await.unwrap();
+        let from = pieces[0].len() + 7;
+        assert!(received == content[from..from + 100_000]);
+    }
+}
