@@ -6,6 +6,9 @@
 mod body;
 mod case;
 mod client;
+mod compare;
+mod floor_server;
+mod launch;
 mod listing;
 mod load;
 mod manifest;
@@ -17,6 +20,7 @@ mod reading;
 mod report;
 mod response;
 mod setup;
+mod subject;
 mod target;
 mod upload;
 
@@ -29,6 +33,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::case::Plan;
+use crate::compare::CompareArguments;
+use crate::floor_server::FloorServerArguments;
 use crate::process::ServerProcesses;
 use crate::report::Report;
 use crate::target::Target;
@@ -48,6 +54,11 @@ struct Arguments {
 enum Command {
     /// Run cases against a registry on this machine. It pushes gigabytes: give it a registry to throw away.
     Run(RunArguments),
+    /// Compare servers on this machine, which it starts and stops itself, in turn.
+    Compare(Box<CompareArguments>),
+    /// Be the server of the floor.
+    #[command(hide = true)]
+    FloorServer(FloorServerArguments),
     /// List the cases.
     List,
 }
@@ -88,6 +99,8 @@ struct RunArguments {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::FloorServer(arguments) => floor_server::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::List => {
             list();
             Ok(ExitCode::SUCCESS)

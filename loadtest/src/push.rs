@@ -46,6 +46,10 @@ impl Case for PushBlob {
         self.summary
     }
 
+    fn pushed_blob_size(&self) -> Option<u64> {
+        Some(self.size)
+    }
+
     fn prepare(&self, _connection: &mut Connection<'_>, plan: &Plan) -> Result<Prepared> {
         let affordable = plan.push_budget_bytes / self.size;
         let fewest = plan.operations.unwrap_or(plan.connections as u64);
