@@ -7,11 +7,14 @@ mod body;
 mod case;
 mod client;
 mod compare;
+mod figures;
 mod floor_server;
+mod growth;
 mod launch;
 mod listing;
 mod load;
 mod manifest;
+mod markdown;
 mod measure;
 mod process;
 mod pull;
@@ -33,8 +36,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::case::Plan;
-use crate::compare::CompareArguments;
+use crate::compare::{CompareArguments, FloorArguments};
 use crate::floor_server::FloorServerArguments;
+use crate::growth::GrowthArguments;
 use crate::process::ServerProcesses;
 use crate::report::Report;
 use crate::target::Target;
@@ -56,6 +60,10 @@ enum Command {
     Run(RunArguments),
     /// Compare servers on this machine, which it starts and stops itself, in turn.
     Compare(Box<CompareArguments>),
+    /// Show what this machine allows for a push: receiving, hashing and writing alone.
+    Floor(FloorArguments),
+    /// Measure one registry while it grows: the same operations at 10^3, 10^4, ... manifests.
+    Growth(GrowthArguments),
     /// Be the server of the floor.
     #[command(hide = true)]
     FloorServer(FloorServerArguments),
@@ -100,6 +108,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Floor(arguments) => compare::floor(arguments),
+        Command::Growth(arguments) => growth::growth(&arguments),
         Command::FloorServer(arguments) => floor_server::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::List => {
             list();

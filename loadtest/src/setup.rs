@@ -2,6 +2,7 @@
 //! run, so a second run (or a server that serves the same files from a directory) finds it there.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
@@ -181,8 +182,18 @@ pub(crate) fn in_parallel(
     count: u64,
     work: &(dyn Fn(&mut Connection<'_>, u64) -> Result<()> + Sync),
 ) -> Result<()> {
-    let next = AtomicU64::new(0);
-    let deadline = setup_deadline();
+    in_parallel_until(target, 0..count, setup_deadline(), work)
+}
+
+/// The same for the indices of a range, up to a moment.
+pub(crate) fn in_parallel_until(
+    target: &Target,
+    indices: Range<u64>,
+    deadline: Instant,
+    work: &(dyn Fn(&mut Connection<'_>, u64) -> Result<()> + Sync),
+) -> Result<()> {
+    let next = AtomicU64::new(indices.start);
+    let (first, count) = (indices.start, indices.end);
     let repeat = || -> Result<()> {
         let mut connection = Connection::new(target, deadline);
         loop {
@@ -198,7 +209,8 @@ pub(crate) fn in_parallel(
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..SETUP_CONNECTIONS.min(count)).map(|_| scope.spawn(repeat)).collect();
+        let workers: Vec<_> =
+            (0..SETUP_CONNECTIONS.min(count.saturating_sub(first))).map(|_| scope.spawn(repeat)).collect();
         let mut outcome = Ok(());
         for worker in workers {
             let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

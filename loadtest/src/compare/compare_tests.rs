@@ -2,8 +2,8 @@
 
 use clap::Parser;
 
-use super::figures::Figure;
 use super::*;
+use crate::figures::Figure;
 
 #[derive(Parser)]
 struct Command {

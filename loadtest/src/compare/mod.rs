@@ -2,7 +2,7 @@
 
 mod cell;
 mod cold;
-mod figures;
+mod floor;
 mod round;
 mod slow;
 mod table;
@@ -16,9 +16,10 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::figures::{FIGURES, Figures};
+pub(crate) use self::floor::{FloorArguments, floor};
 use self::round::{Comparison, Turn};
 use self::table::Row;
+use crate::figures::{FIGURES, Figures};
 use crate::subject::{self, Places, SUBJECTS, Started, Subject, WorkFolder};
 
 /// What `compare` is told.
@@ -67,10 +68,10 @@ pub(crate) struct CompareArguments {
 pub(crate) struct WindowArguments {
     /// Begin operations for so long in each turn
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
-    seconds: u64,
+    pub(crate) seconds: u64,
     /// How many turns each subject has in each case
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=20))]
-    rounds: u64,
+    pub(crate) rounds: u64,
     /// The most that one turn may push
     #[arg(long, default_value_t = 8, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=64))]
     push_budget_gib: u64,
@@ -170,7 +171,7 @@ fn start_all(names: &[String], places: &Places, remarks: &mut Vec<String>) -> Re
 
 fn tell(arguments: &CompareArguments, comparison: &Comparison) -> Result<ExitCode> {
     let rows = rows_of(&comparison.turns);
-    let mut text = table::markdown(&rows, arguments.base.as_deref());
+    let mut text = table::whole(&rows, arguments.base.as_deref());
     if rows.iter().any(|row| row.client_bound) {
         text.push_str("\n`*`: the client was the bottleneck, the server can do more than this row shows.\n");
     }

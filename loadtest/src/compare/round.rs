@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::cell::{Cell, Work, turns};
 use super::cold::{self, ColdPull};
-use super::figures::{Figure, Figures, mebibytes, median};
 use super::slow::{self, SlowFigures};
-use crate::case::{Case, Operation, Plan, Prepared};
+use crate::case::{Operation, Plan, Prepared};
+use crate::figures::{Figure, Figures, mebibytes, median};
 use crate::floor_server::FloorMode;
 use crate::load;
 use crate::pull;
@@ -49,6 +49,14 @@ impl Turn {
     }
 }
 
+/// What all subjects do in one round.
+enum Shared {
+    /// The operation, and the size of the blobs that it leaves behind.
+    Load(Box<dyn Operation>, Option<u64>),
+    Cold(ColdPull),
+    Nothing,
+}
+
 /// What was found of one turn.
 struct Found {
     figures: Figures,
@@ -73,7 +81,7 @@ impl Comparison {
     /// Runs one cell. What goes wrong becomes a remark, so that the others still run.
     pub(super) fn run(&mut self, cell: &Cell) {
         let mut able = self.verified(cell);
-        let mut shared = None;
+        let mut shared = Shared::Nothing;
         let mut prepared_for = None;
         for (round, index) in turns(self.rounds, &able.clone()) {
             if !able.contains(&index) {
@@ -86,7 +94,7 @@ impl Comparison {
                     Err(error) => return self.fail(cell, "preparing", &error),
                 };
             }
-            match self.turn(cell, shared.as_deref(), index, round) {
+            match self.turn(cell, &shared, index, round) {
                 Ok(found) => self.note(cell, index, round, found),
                 Err(error) => {
                     let name = self.subjects[index].name.clone();
@@ -126,32 +134,33 @@ impl Comparison {
 
     /// What all subjects do in one round: the same bytes, hashed once. It finds what it needs on each of them, for
     /// each has been verified.
-    fn prepare_round(&self, cell: &Cell, index: usize) -> Result<Option<Box<dyn Operation>>> {
-        let Work::Case(case) = &cell.work else {
-            return Ok(None);
+    fn prepare_round(&self, cell: &Cell, index: usize) -> Result<Shared> {
+        let case = match &cell.work {
+            Work::Case(case) => case,
+            Work::ColdPull => return Ok(Shared::Cold(ColdPull::new(self.cold_blobs))),
+            Work::SlowDownloads | Work::SlowUploads | Work::StartUp => return Ok(Shared::Nothing),
         };
         match load::prepare(case.as_ref(), &self.subjects[index].target, &self.plan(cell, None))? {
-            Prepared::Ready(operation) => Ok(Some(operation)),
-            Prepared::Skipped(reason) => Err(anyhow::anyhow!("skipped: {reason}")),
+            Prepared::Ready(operation) => Ok(Shared::Load(operation, case.pushed_blob_size())),
+            Prepared::Skipped(reason) => bail!("skipped: {reason}"),
         }
     }
 
-    fn turn(&mut self, cell: &Cell, shared: Option<&dyn Operation>, index: usize, round: usize) -> Result<Found> {
+    fn turn(&mut self, cell: &Cell, shared: &Shared, index: usize, round: usize) -> Result<Found> {
         let is_last = round + 1 == self.rounds;
         let plan = self.plan(cell, None);
-        match (&cell.work, shared) {
-            (Work::Case(case), Some(operation)) => self.load_turn(case.as_ref(), operation, &plan, index, is_last),
-            (Work::Case(_), None) => anyhow::bail!("nothing was prepared"),
-            (Work::ColdPull, _) => self.cold_turn(&plan, index),
-            (Work::SlowDownloads | Work::SlowUploads, _) => slow_turn(cell, &mut self.subjects[index]),
-            (Work::StartUp, _) => start_turn(&mut self.subjects[index]),
+        match (shared, &cell.work) {
+            (Shared::Load(operation, size), _) => self.load_turn(operation.as_ref(), *size, &plan, index, is_last),
+            (Shared::Cold(blobs), _) => self.cold_turn(blobs, &plan, index),
+            (Shared::Nothing, Work::StartUp) => start_turn(&mut self.subjects[index]),
+            (Shared::Nothing, _) => slow_turn(cell, &mut self.subjects[index]),
         }
     }
 
     fn load_turn(
         &self,
-        case: &dyn Case,
         operation: &dyn Operation,
+        pushed_blob_size: Option<u64>,
         plan: &Plan,
         index: usize,
         is_last: bool,
@@ -162,19 +171,18 @@ impl Comparison {
         if is_last && keeps_content(&subject.kind) {
             load::audit(operation, &subject.target, &window)?;
         }
-        if let Some(size) = case.pushed_blob_size() {
+        if let Some(size) = pushed_blob_size {
             subject.discard_blobs(size, began)?;
         }
         self.found_in_window(&window, subject, plan.connections)
     }
 
-    fn cold_turn(&self, plan: &Plan, index: usize) -> Result<Found> {
+    fn cold_turn(&self, blobs: &ColdPull, plan: &Plan, index: usize) -> Result<Found> {
         let subject = &self.subjects[index];
         let began = SystemTime::now();
-        let blobs = ColdPull::new(self.cold_blobs);
         blobs.push_to(subject).context("cannot push the blobs")?;
         let plan = Plan { window: COLD_LIMIT, ..*plan };
-        let window = load::run_window(&blobs, &subject.target, &subject.processes()?, &plan)?;
+        let window = load::run_window(blobs, &subject.target, &subject.processes()?, &plan)?;
         subject.discard_blobs(cold::BLOB_BYTES, began)?;
         self.found_in_window(&window, subject, plan.connections)
     }

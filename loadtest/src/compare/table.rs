@@ -1,6 +1,7 @@
 //! Owns the table of a comparison: one row for each subject in each cell, with ratios to a base, as Markdown.
 
-use super::figures::{FIGURES, Figure, Figures, spread};
+use crate::figures::{FIGURES, Figure, Figures, spread};
+use crate::markdown;
 use crate::report::{ratio, three_digits};
 
 /// All turns of one subject in one cell.
@@ -32,7 +33,7 @@ fn is_peer(subject: &str) -> bool {
 }
 
 /// The whole table. Rows of one cell follow one another.
-pub(super) fn markdown(rows: &[Row], wanted_base: Option<&str>) -> String {
+pub(super) fn whole(rows: &[Row], wanted_base: Option<&str>) -> String {
     let mut lines = vec![headings()];
     for cell in rows.chunk_by(|row, next| row.case == next.case && row.connections == next.connections) {
         let cell: Vec<&Row> = cell.iter().collect();
@@ -42,7 +43,7 @@ pub(super) fn markdown(rows: &[Row], wanted_base: Option<&str>) -> String {
             lines.push(line_of(row, index == 0, base, floor));
         }
     }
-    aligned(&lines)
+    markdown::table(&lines, &[0, 2])
 }
 
 fn headings() -> Vec<String> {
@@ -76,30 +77,6 @@ fn line_of(row: &Row, is_first: bool, base: Option<&Row>, floor: Option<&Row>) -
     }
     cells.push(shown(against(floor, Figures::cost)));
     cells
-}
-
-fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let is_text = |column: usize| column == 0 || column == 2;
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            text.push_str("| ");
-            text.push_str(&if is_text(column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
-            text.push(' ');
-        }
-        text.push_str("|\n");
-        if index == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let rule = "-".repeat(width + 1);
-                text.push_str(&if is_text(column) { format!("|{rule}-") } else { format!("|{rule}:") });
-            }
-            text.push_str("|\n");
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -142,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_table_is_as_it_was() {
-        assert_eq!(markdown(&rows(), None), include_str!("../../golden/compare.md"));
+        assert_eq!(whole(&rows(), None), include_str!("../../golden/compare.md"));
     }
 
     #[test]

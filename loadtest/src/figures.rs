@@ -4,7 +4,7 @@ use crate::report::{Measurement, ratio};
 
 /// What is told of a turn. The order is that of the table's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Figure {
+pub(crate) enum Figure {
     OperationsPerSecond,
     MegabytesPerSecond,
     MedianMilliseconds,
@@ -17,7 +17,7 @@ pub(super) enum Figure {
 }
 
 /// All figures with their headings.
-pub(super) const FIGURES: [(Figure, &str); 9] = [
+pub(crate) const FIGURES: [(Figure, &str); 9] = [
     (Figure::OperationsPerSecond, "ops/s"),
     (Figure::MegabytesPerSecond, "MB/s"),
     (Figure::MedianMilliseconds, "p50 ms"),
@@ -31,20 +31,20 @@ pub(super) const FIGURES: [(Figure, &str); 9] = [
 
 /// One value for each figure, where there is one.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Figures([Option<f64>; FIGURES.len()]);
+pub(crate) struct Figures([Option<f64>; FIGURES.len()]);
 
 impl Figures {
-    pub(super) fn with(mut self, figure: Figure, value: Option<f64>) -> Self {
+    pub(crate) fn with(mut self, figure: Figure, value: Option<f64>) -> Self {
         self.0[figure as usize] = value;
         self
     }
 
-    pub(super) fn get(&self, figure: Figure) -> Option<f64> {
+    pub(crate) fn get(&self, figure: Figure) -> Option<f64> {
         self.0[figure as usize]
     }
 
     /// What the table shows of a window.
-    pub(super) fn of_window(window: &Measurement) -> Self {
+    pub(crate) fn of_window(window: &Measurement) -> Self {
         let seconds = window.elapsed.as_secs_f64();
         let (operations, bytes) = (window.operations as f64, window.bytes as f64);
         let server_cpu = window.server_cpu.as_secs_f64();
@@ -61,7 +61,7 @@ impl Figures {
     }
 
     /// The median of each figure over the turns that have it.
-    pub(super) fn median(turns: &[Self]) -> Self {
+    pub(crate) fn median(turns: &[Self]) -> Self {
         let mut medians = Self::default();
         for (figure, _) in FIGURES {
             let values = turns.iter().filter_map(|turn| turn.get(figure)).collect();
@@ -71,23 +71,23 @@ impl Figures {
     }
 
     /// How fast it is, if it does something again and again or once: more is better.
-    pub(super) fn speed(&self) -> Option<f64> {
+    pub(crate) fn speed(&self) -> Option<f64> {
         let once = || self.get(Figure::MedianMilliseconds).and_then(|milliseconds| ratio(1e3, milliseconds));
         self.get(Figure::OperationsPerSecond).or_else(once)
     }
 
     /// What it costs: processor time for each operation, or memory where none is counted. Less is better.
-    pub(super) fn cost(&self) -> Option<f64> {
+    pub(crate) fn cost(&self) -> Option<f64> {
         self.get(Figure::CpuMicrosecondsPerOperation).or(self.get(Figure::Mebibytes))
     }
 }
 
-pub(super) fn mebibytes(bytes: u64) -> f64 {
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
 /// The middle value; of an even number the mean of the two in the middle.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
@@ -98,7 +98,7 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// How far the slowest and the fastest turn lie apart, as a part of the median.
-pub(super) fn spread(turns: &[Figures]) -> Option<f64> {
+pub(crate) fn spread(turns: &[Figures]) -> Option<f64> {
     let speeds: Vec<f64> = turns.iter().filter_map(Figures::speed).collect();
     if speeds.len() < 2 {
         return None;
