@@ -1,6 +1,7 @@
 //! Owns the programs that the load test starts itself: their command lines, their end, and when they answer.
 //!
-//! A process is ended when its guard is dropped, by its own pid and never by a name.
+//! A process is ended when its guard is dropped, by its own pid and never by a name. If the load test itself is killed,
+//! the kernel asks its processes to end, where `setpriv` of util-linux is there to arrange that.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -98,7 +99,16 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match find_program("setpriv", &[]) {
+            // It becomes the program, so the pid stays.
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                let signal = if self.stop_signal == Signal::INT { "INT" } else { "TERM" };
+                command.args(["--pdeathsig", signal, "--"]).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.args(&self.arguments).env_clear();
         for name in ["PATH", "HOME"] {
             if let Some(value) = std::env::var_os(name) {
