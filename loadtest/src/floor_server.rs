@@ -60,9 +60,13 @@ pub(crate) struct FloorServerArguments {
 /// Serves until it is ended.
 pub(crate) fn serve(arguments: &FloorServerArguments) -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", arguments.port)).context("cannot listen")?;
+    serve_on(&listener, &arguments.folder, arguments.mode)
+}
+
+fn serve_on(listener: &TcpListener, folder: &Path, mode: FloorMode) -> Result<()> {
     for stream in listener.incoming() {
         let stream = stream.context("cannot accept")?;
-        let (folder, mode) = (arguments.folder.clone(), arguments.mode);
+        let folder = folder.to_owned();
         thread::spawn(move || {
             if let Err(error) = serve_connection(stream, &folder, mode) {
                 eprintln!("{error:#}");
@@ -280,5 +284,59 @@ impl Hashing {
         drop(pieces);
         drop(hashed);
         thread.join().map_err(|_| anyhow!("the hashing failed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::{Segment, UniqueBodies};
+    use crate::client::Connection;
+    use crate::pull::verify_blob;
+    use crate::setup;
+    use crate::target::Target;
+    use crate::upload::{PushMethod, push_body};
+
+    /// Serves for the rest of the test program's life.
+    fn floor(folder: &Path, mode: FloorMode) -> Target {
+        std::fs::create_dir_all(folder).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let folder = folder.to_owned();
+        thread::spawn(move || serve_on(&listener, &folder, mode));
+        Target::parse(&url, None).unwrap()
+    }
+
+    #[test]
+    fn what_is_pushed_in_any_way_can_be_read_where_it_is_stored() {
+        let folder = std::env::temp_dir().join(format!("longshore-floor-{}", std::process::id()));
+        for mode in [FloorMode::Receive, FloorMode::Hash, FloorMode::Store] {
+            let target = floor(&folder, mode);
+            let mut connection = Connection::new(&target, setup::setup_deadline());
+            for method in [PushMethod::Monolithic, PushMethod::OnePatch, PushMethod::Chunked] {
+                let body = UniqueBodies::from_clock().take((9 << 20) + 5);
+                let mut segment = Segment::new();
+                let digest = body.digest(&mut segment);
+                push_body(&mut connection, "any", method, body, digest, &mut segment).unwrap();
+                let path = format!("/v2/any/blobs/{digest}");
+                assert_eq!(connection.exists(&path, "").unwrap(), mode == FloorMode::Store);
+                if mode == FloorMode::Store {
+                    verify_blob(&mut connection, &path, digest).unwrap();
+                }
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_digest_is_refused() {
+        let folder = std::env::temp_dir().join(format!("longshore-floor-digest-{}", std::process::id()));
+        let target = floor(&folder, FloorMode::Store);
+        let mut connection = Connection::new(&target, setup::setup_deadline());
+        let (body, other) = (UniqueBodies::from_clock().take(10), Sha256Digest::of(b"other"));
+        let refused = push_body(&mut connection, "any", PushMethod::Monolithic, body, other, &mut Segment::new());
+        assert!(refused.unwrap_err().to_string().contains("status 500"));
+        assert!(!connection.exists(&format!("/v2/any/blobs/{other}"), "").unwrap());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

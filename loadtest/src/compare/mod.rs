@@ -146,6 +146,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode> {
         processors: thread::available_parallelism().map_or(1, usize::from),
         turns: Vec::new(),
         remarks,
+        incomparable: Vec::new(),
         failed: false,
     };
     ensure!(!comparison.subjects.is_empty(), "nothing is left to compare: {}", comparison.remarks.join("; "));
@@ -170,7 +171,11 @@ fn start_all(names: &[String], places: &Places, remarks: &mut Vec<String>) -> Re
 }
 
 fn tell(arguments: &CompareArguments, comparison: &Comparison) -> Result<ExitCode> {
-    let rows = rows_of(&comparison.turns);
+    let mut rows = rows_of(&comparison.turns);
+    for row in &mut rows {
+        let is_it = |(case, subject): &(&str, String)| *case == row.case && *subject == row.subject;
+        row.comparable = !comparison.incomparable.iter().any(is_it);
+    }
     let mut text = table::whole(&rows, arguments.base.as_deref());
     if rows.iter().any(|row| row.client_bound) {
         text.push_str("\n`*`: the client was the bottleneck, the server can do more than this row shows.\n");
@@ -204,7 +209,14 @@ fn rows_of(turns: &[Turn]) -> Vec<Row> {
             |row: &Row| row.case == turn.case && row.connections == turn.connections && row.subject == turn.subject;
         let index = rows.iter().position(is_same).unwrap_or_else(|| {
             let (case, subject) = (turn.case.to_owned(), turn.subject.clone());
-            rows.push(Row { case, connections: turn.connections, subject, turns: Vec::new(), client_bound: false });
+            rows.push(Row {
+                case,
+                connections: turn.connections,
+                subject,
+                turns: Vec::new(),
+                client_bound: false,
+                comparable: true,
+            });
             bound.push(0);
             rows.len() - 1
         });

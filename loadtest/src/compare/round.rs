@@ -74,6 +74,8 @@ pub(super) struct Comparison {
     pub(super) processors: usize,
     pub(super) turns: Vec<Turn>,
     pub(super) remarks: Vec<String>,
+    /// Cases in which a subject does something else than was asked for. It cannot be the base there.
+    pub(super) incomparable: Vec<(&'static str, String)>,
     pub(super) failed: bool,
 }
 
@@ -123,6 +125,7 @@ impl Comparison {
                 Ok(Verified::Able(None)) => able.push(index),
                 Ok(Verified::Able(Some(remark))) => {
                     self.remark(cell, &name, &remark);
+                    self.incomparable.push((cell.name, name));
                     able.push(index);
                 }
                 Ok(Verified::Skipped(reason)) => self.remark(cell, &name, &format!("skipped: {reason}")),

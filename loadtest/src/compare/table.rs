@@ -12,13 +12,15 @@ pub(super) struct Row {
     pub(super) turns: Vec<Figures>,
     /// The client was the bottleneck in most turns.
     pub(super) client_bound: bool,
+    /// It did what was asked for, and not less or more.
+    pub(super) comparable: bool,
 }
 
 /// What the ratios of a cell are taken against: the subject that was asked for; else nginx, which shows what the
 /// machine allows; else the fastest peer.
 pub(super) fn base_of<'r>(rows: &[&'r Row], wanted: Option<&str>) -> Option<&'r Row> {
     let named = |name: &str| rows.iter().copied().find(|row| row.subject == name);
-    let peers = rows.iter().copied().filter(|row| is_peer(&row.subject));
+    let peers = rows.iter().copied().filter(|row| row.comparable && is_peer(&row.subject));
     let goodness = |row: &Row| {
         let median = Figures::median(&row.turns);
         // Where nothing is fast or slow, less memory is better.
@@ -98,7 +100,14 @@ mod tests {
 
     fn row(case: &str, connections: usize, subject: &str, turns: &[Figures]) -> Row {
         let client_bound = subject == "nginx";
-        Row { case: case.to_owned(), connections, subject: subject.to_owned(), turns: turns.to_vec(), client_bound }
+        Row {
+            case: case.to_owned(),
+            connections,
+            subject: subject.to_owned(),
+            turns: turns.to_vec(),
+            client_bound,
+            comparable: true,
+        }
     }
 
     fn rows() -> Vec<Row> {
@@ -132,6 +141,9 @@ mod tests {
         assert_eq!(base("push-64MiB-put", None), Some("docker-registry"));
         assert_eq!(base("push-64MiB-put", Some("nginx")), Some("docker-registry"));
         assert_eq!(base("slow-uploads", None), Some("distribution"));
+        let mut other = row("push-64MiB-put", 1, "docker-registry", &[turn(99.0, 1e3)]);
+        other.comparable = false;
+        assert_eq!(base_of(&[&rows[4], &other], None).map(|row| row.subject.as_str()), Some("distribution"));
         assert_eq!(base_of(&[&rows[0]], None).map(|row| row.subject.as_str()), Some("longshore-sqlite"));
     }
 }
