@@ -109,7 +109,7 @@ fn most_puts(size: u64, rounds: u64) -> u64 {
 fn fill(subject: &Subject, growing: &Growing, numbers: std::ops::Range<u64>, deadline: Instant) -> Result<u64> {
     let mut filled = numbers.start;
     while filled < numbers.end && Instant::now() < deadline {
-        let step = filled..numbers.end.min(filled + STEP);
+        let step = filled..numbers.end.min((filled / STEP + 1) * STEP);
         filled = step.end;
         let put = |connection: &mut Connection<'_>, number| growing.put(connection, &Content::of(number));
         setup::in_parallel_until(&subject.target, step, deadline + GRACE, &put).context("cannot fill")?;
