@@ -147,7 +147,7 @@ impl Segment {
 }
 
 /// A small generator with good statistics (Steele, Lea, Flood 2014): the pattern must merely not compress.
-fn splitmix64(state: &mut u64) -> u64 {
+pub(crate) fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

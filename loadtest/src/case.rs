@@ -13,6 +13,10 @@ pub(crate) trait Case {
     fn name(&self) -> &str;
     /// What it does, in one line.
     fn summary(&self) -> &str;
+    /// The size of the blobs that its operations leave behind, if they push blobs.
+    fn pushed_blob_size(&self) -> Option<u64> {
+        None
+    }
     /// Brings the registry to the state that the case needs, and makes what will be sent. Not measured.
     fn prepare(&self, connection: &mut Connection<'_>, plan: &Plan) -> Result<Prepared>;
 }
@@ -84,7 +88,8 @@ pub(crate) fn select_cases(wanted: &[String]) -> Result<Vec<Box<dyn Case>>> {
     Ok(all)
 }
 
-fn matches(wanted: &str, name: &str) -> bool {
+/// Whether a name that was asked for, perhaps ending in `*`, means this one.
+pub(crate) fn matches(wanted: &str, name: &str) -> bool {
     wanted.strip_suffix('*').map_or(wanted == name, |beginning| name.starts_with(beginning))
 }
 

@@ -103,11 +103,6 @@ impl<'t> Connection<'t> {
         self.target
     }
 
-    /// Requests fail after this moment from now on.
-    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
-        self.deadline = deadline;
-    }
-
     /// How often a TCP connection was opened.
     pub(crate) fn connects(&self) -> u64 {
         self.connects

@@ -33,23 +33,47 @@ pub(crate) fn run_case(case: &dyn Case, target: &Target, server: &ServerProcesse
 }
 
 fn try_case(case: &dyn Case, target: &Target, server: &ServerProcesses, plan: &Plan) -> Result<Outcome> {
-    let mut connection = Connection::new(target, setup::setup_deadline());
-    let operation = match case.prepare(&mut connection, plan).context("cannot prepare")? {
+    let operation = match prepare(case, target, plan)? {
         Prepared::Ready(operation) => operation,
         Prepared::Skipped(reason) => return Ok(Outcome::Skipped { reason }),
     };
-    connection.set_deadline(setup::setup_deadline());
-    let remark = operation.rehearse(&mut connection).context("the rehearsal failed")?;
-
-    let window = Window::of(operation.as_ref(), plan);
-    let connections = open_connections(target, plan)?;
-    let measurement = measure(operation.as_ref(), connections, server, &window)?;
-
-    if measurement.failures == 0 {
-        connection.set_deadline(setup::setup_deadline());
-        operation.audit(&mut connection, measurement.operations).context("the verification afterwards failed")?;
-    }
+    let remark = rehearse(operation.as_ref(), target)?;
+    let measurement = run_window(operation.as_ref(), target, server, plan)?;
+    audit(operation.as_ref(), target, &measurement)?;
     Ok(Outcome::Measured(Box::new(Measurement { remark, ..measurement })))
+}
+
+/// Brings the registry to the state that a case needs.
+pub(crate) fn prepare(case: &dyn Case, target: &Target, plan: &Plan) -> Result<Prepared> {
+    let mut connection = Connection::new(target, setup::setup_deadline());
+    case.prepare(&mut connection, plan).context("cannot prepare")
+}
+
+/// Does the operation once, every byte verified. Answers what the reader of the figures should know.
+pub(crate) fn rehearse(operation: &dyn Operation, target: &Target) -> Result<Option<String>> {
+    let mut connection = Connection::new(target, setup::setup_deadline());
+    operation.rehearse(&mut connection).context("the rehearsal failed")
+}
+
+/// Runs the window of an operation that has been prepared.
+pub(crate) fn run_window(
+    operation: &dyn Operation,
+    target: &Target,
+    server: &ServerProcesses,
+    plan: &Plan,
+) -> Result<Measurement> {
+    let window = Window::of(operation, plan);
+    let connections = open_connections(target, plan)?;
+    measure(operation, connections, server, &window)
+}
+
+/// Verifies what a window without failures left behind.
+pub(crate) fn audit(operation: &dyn Operation, target: &Target, measurement: &Measurement) -> Result<()> {
+    if measurement.failures > 0 {
+        return Ok(());
+    }
+    let mut connection = Connection::new(target, setup::setup_deadline());
+    operation.audit(&mut connection, measurement.operations).context("the verification afterwards failed")
 }
 
 /// When to begin no more operations.

@@ -6,9 +6,15 @@
 mod body;
 mod case;
 mod client;
+mod compare;
+mod figures;
+mod floor_server;
+mod growth;
+mod launch;
 mod listing;
 mod load;
 mod manifest;
+mod markdown;
 mod measure;
 mod process;
 mod pull;
@@ -17,6 +23,7 @@ mod reading;
 mod report;
 mod response;
 mod setup;
+mod subject;
 mod target;
 mod upload;
 
@@ -29,6 +36,9 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::case::Plan;
+use crate::compare::{CompareArguments, FloorArguments};
+use crate::floor_server::FloorServerArguments;
+use crate::growth::GrowthArguments;
 use crate::process::ServerProcesses;
 use crate::report::Report;
 use crate::target::Target;
@@ -48,6 +58,15 @@ struct Arguments {
 enum Command {
     /// Run cases against a registry on this machine. It pushes gigabytes: give it a registry to throw away.
     Run(RunArguments),
+    /// Compare servers on this machine, which it starts and stops itself, in turn.
+    Compare(Box<CompareArguments>),
+    /// Show what this machine allows for a push: receiving, hashing and writing alone.
+    Floor(FloorArguments),
+    /// Measure one registry while it grows: the same operations at 10^3, 10^4, ... manifests.
+    Growth(GrowthArguments),
+    /// Be the server of the floor.
+    #[command(hide = true)]
+    FloorServer(FloorServerArguments),
     /// List the cases.
     List,
 }
@@ -88,6 +107,10 @@ struct RunArguments {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Floor(arguments) => compare::floor(arguments),
+        Command::Growth(arguments) => growth::growth(&arguments),
+        Command::FloorServer(arguments) => floor_server::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::List => {
             list();
             Ok(ExitCode::SUCCESS)

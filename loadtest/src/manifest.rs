@@ -8,9 +8,10 @@ use crate::client::{Connection, Method, Request};
 use crate::reading::{Expected, Reading};
 use crate::setup::{self, ACCEPT_MANIFESTS, MANIFEST_CONTENT_TYPE};
 
-const REPOSITORY: &str = "longshore-loadtest/manifests";
+/// The repository of the reading cases, and its tag.
+pub(crate) const REPOSITORY: &str = "longshore-loadtest/manifests";
 const PUT_REPOSITORY: &str = "longshore-loadtest/put-manifests";
-const TAG: &str = "latest";
+pub(crate) const TAG: &str = "latest";
 const BLOB_BYTES: u64 = 1024;
 /// Manifests are prepared for pushes up to this rate.
 const PREPARED_PER_SECOND: u64 = 50_000;

@@ -8,7 +8,10 @@ use crate::case::{Case, Operation, Plan, Prepared, Repeated};
 use crate::client::{Connection, Method, Request, expect_length};
 use crate::setup;
 
-const REPOSITORY: &str = "longshore-loadtest/pull";
+/// Where pulled blobs are.
+pub(crate) const REPOSITORY: &str = "longshore-loadtest/pull";
+/// The sizes of the blobs that are pulled again and again.
+pub(crate) const BLOB_SIZES: [u64; 4] = [1 << 10, 1 << 20, 64 << 20, 1 << 30];
 
 pub(crate) fn cases() -> Vec<Box<dyn Case>> {
     vec![

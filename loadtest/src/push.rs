@@ -46,6 +46,10 @@ impl Case for PushBlob {
         self.summary
     }
 
+    fn pushed_blob_size(&self) -> Option<u64> {
+        Some(self.size)
+    }
+
     fn prepare(&self, _connection: &mut Connection<'_>, plan: &Plan) -> Result<Prepared> {
         let affordable = plan.push_budget_bytes / self.size;
         let fewest = plan.operations.unwrap_or(plan.connections as u64);
@@ -102,7 +106,8 @@ impl Operation for BlobPushes {
     /// The first and the last: those that ran against the fewest and the most others.
     fn audit(&self, connection: &mut Connection<'_>, operations: u64) -> Result<()> {
         let pushed = &self.prepared[..operations as usize];
-        for (_, digest) in [pushed.first(), pushed.last()].into_iter().flatten() {
+        let last = pushed.last().filter(|_| operations > 1);
+        for (_, digest) in [pushed.first(), last].into_iter().flatten() {
             verify_blob(connection, &format!("/v2/{REPOSITORY}/blobs/{digest}"), *digest)?;
         }
         Ok(())

@@ -123,7 +123,7 @@ impl Report {
         row[1] = case.connections.to_string();
         match &case.outcome {
             Outcome::Measured(measurement) => {
-                let client_bound = self.is_client_bound(case.connections, measurement);
+                let client_bound = measurement.is_client_bound(case.connections, self.processors);
                 for (cell, figure) in row[2..].iter_mut().zip(figures_of(measurement, client_bound)) {
                     *cell = figure;
                 }
@@ -153,7 +153,7 @@ impl Report {
                 if !measurement.peak_was_reset {
                     remarks.push("peak memory is the one since the server began".to_owned());
                 }
-                if self.is_client_bound(case.connections, measurement) {
+                if measurement.is_client_bound(case.connections, self.processors) {
                     remarks.push("* the client was the bottleneck: the server can do more than this".to_owned());
                 }
             }
@@ -164,18 +164,11 @@ impl Report {
         remarks
     }
 
-    /// The client kept more than half of the processors busy that it could use, and more than the server did.
-    fn is_client_bound(&self, connections: usize, measurement: &Measurement) -> bool {
-        let usable = connections.min(self.processors) as f64;
-        let (server, client) = (measurement.server_cpu.as_secs_f64(), measurement.client_cpu.as_secs_f64());
-        client > server && client > 0.5 * usable * measurement.elapsed.as_secs_f64()
-    }
-
     fn json_of(&self, case: &CaseReport) -> Value {
         let mut object = match &case.outcome {
             Outcome::Measured(measurement) => {
                 let mut object = measurement.to_json();
-                object["client_bound"] = self.is_client_bound(case.connections, measurement).into();
+                object["client_bound"] = measurement.is_client_bound(case.connections, self.processors).into();
                 object
             }
             Outcome::Skipped { reason } => json!({"outcome": "skipped", "reason": reason}),
@@ -188,7 +181,20 @@ impl Report {
 }
 
 impl Measurement {
-    fn to_json(&self) -> Value {
+    /// The client kept more than half of the processors busy that it could use, and more than the server did.
+    pub(crate) fn is_client_bound(&self, connections: usize, processors: usize) -> bool {
+        let usable = connections.min(processors) as f64;
+        let (server, client) = (self.server_cpu.as_secs_f64(), self.client_cpu.as_secs_f64());
+        client > server && client > 0.5 * usable * self.elapsed.as_secs_f64()
+    }
+
+    /// Whether operations move so much that a cost per byte says something.
+    pub(crate) fn moves_content(&self) -> bool {
+        self.bytes >= BYTES_WORTH_A_RATE.saturating_mul(self.operations.max(1))
+    }
+
+    /// All figures, unrounded, in base units.
+    pub(crate) fn to_json(&self) -> Value {
         let latency = |percent| self.latencies.percentile(percent).as_secs_f64();
         json!({
             "outcome": "measured",
@@ -245,7 +251,6 @@ fn figures_of(measurement: &Measurement, client_bound: bool) -> [String; HEADING
     let seconds = measurement.elapsed.as_secs_f64();
     let server_cpu = measurement.server_cpu.as_secs_f64();
     let (operations, bytes) = (measurement.operations as f64, measurement.bytes as f64);
-    let moves_content = measurement.bytes >= BYTES_WORTH_A_RATE.saturating_mul(measurement.operations.max(1));
     let latency = |duration: Duration| three_digits(Some(duration.as_secs_f64() * 1e3));
     let mark = if client_bound { "*" } else { "" };
     let cores = |cpu: Duration| three_digits(ratio(cpu.as_secs_f64(), seconds));
@@ -257,7 +262,7 @@ fn figures_of(measurement: &Measurement, client_bound: bool) -> [String; HEADING
         latency(measurement.latencies.percentile(90.0)),
         latency(measurement.latencies.percentile(99.0)),
         latency(measurement.latencies.max()),
-        three_digits(ratio(server_cpu, bytes / 1e9).filter(|_| moves_content)),
+        three_digits(ratio(server_cpu, bytes / 1e9).filter(|_| measurement.moves_content())),
         three_digits(ratio(server_cpu * 1e6, operations)),
         cores(measurement.server_cpu),
         format!("{}{mark}", cores(measurement.client_cpu)),
@@ -272,12 +277,12 @@ fn mebibytes(bytes: u64) -> u64 {
 }
 
 /// None where there is nothing to divide by.
-fn ratio(dividend: f64, divisor: f64) -> Option<f64> {
+pub(crate) fn ratio(dividend: f64, divisor: f64) -> Option<f64> {
     (divisor > 0.0).then(|| dividend / divisor)
 }
 
 /// Three digits are more than such a measurement can promise.
-fn three_digits(figure: Option<f64>) -> String {
+pub(crate) fn three_digits(figure: Option<f64>) -> String {
     match figure {
         None => "-".to_owned(),
         Some(figure) if figure >= 99.95 => format!("{figure:.0}"),

@@ -1,7 +1,10 @@
 //! Owns the content that cases need to find in a registry. It is pushed once, unmeasured, and is the same in every
 //! run, so a second run (or a server that serves the same files from a directory) finds it there.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +30,8 @@ pub(crate) const MANY_TAGS_REPOSITORY: &str = "longshore-loadtest/many-tags";
 /// How many repositories the catalog cases find at least.
 pub(crate) const MANY_REPOSITORIES: u64 = 1_000;
 
-const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+/// The config of every manifest here.
+pub(crate) const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
 const LAYERS: u64 = 5;
 const SMALLEST_LAYER_BYTES: u64 = 1024;
 /// Setup is done on so many connections, whatever the case asks for.
@@ -41,31 +45,40 @@ pub(crate) fn setup_deadline() -> Instant {
 
 /// Makes sure that a repository holds the fixed body of this size, and answers its digest.
 pub(crate) fn ensure_blob(connection: &mut Connection<'_>, repository: &str, size: u64) -> Result<Sha256Digest> {
-    let body = Body::fixed(size);
-    let mut segment = Segment::new();
-    let digest = body.digest(&mut segment);
+    let digest = fixed_digest(size);
     if !connection.exists(&format!("/v2/{repository}/blobs/{digest}"), "")? {
+        let (body, mut segment) = (Body::fixed(size), Segment::new());
         upload::push_body(connection, repository, PushMethod::Monolithic, body, digest, &mut segment)?;
     }
     Ok(digest)
 }
 
+/// The digest of the fixed body of this size. Hashed once: a comparison asks for it again for every subject and round.
+pub(crate) fn fixed_digest(size: u64) -> Sha256Digest {
+    static KNOWN: LazyLock<Mutex<HashMap<u64, Sha256Digest>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known.entry(size).or_insert_with(|| Body::fixed(size).digest(&mut Segment::new()))
+}
+
 /// Makes sure that a repository holds what [`manifest_bytes`] names.
 pub(crate) fn ensure_manifest_blobs(connection: &mut Connection<'_>, repository: &str) -> Result<()> {
     ensure_config(connection, repository)?;
-    for layer in 0..LAYERS {
-        ensure_blob(connection, repository, SMALLEST_LAYER_BYTES + layer)?;
+    for size in layer_sizes() {
+        ensure_blob(connection, repository, size)?;
     }
     Ok(())
 }
 
+/// The sizes of the fixed bodies that [`manifest_bytes`] names as layers.
+pub(crate) fn layer_sizes() -> impl Iterator<Item = u64> {
+    (0..LAYERS).map(|layer| SMALLEST_LAYER_BYTES + layer)
+}
+
 /// An image manifest of the common size: a config, five layers, and an annotation that makes it one of its own.
 pub(crate) fn manifest_bytes(annotation: &str) -> Vec<u8> {
-    let mut segment = Segment::new();
     let mut layers = Vec::new();
-    for layer in 0..LAYERS {
-        let size = SMALLEST_LAYER_BYTES + layer;
-        let digest = Body::fixed(size).digest(&mut segment).to_string();
+    for size in layer_sizes() {
+        let digest = fixed_digest(size).to_string();
         let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
         layers.push(json!({"mediaType": media_type, "digest": digest, "size": size}));
     }
@@ -132,7 +145,8 @@ pub(crate) fn repository_name(index: u64) -> String {
     format!("longshore-loadtest/catalog/repository-{index:05}")
 }
 
-fn ensure_config(connection: &mut Connection<'_>, repository: &str) -> Result<()> {
+/// Makes sure that a repository holds [`CONFIG`].
+pub(crate) fn ensure_config(connection: &mut Connection<'_>, repository: &str) -> Result<()> {
     let digest = Sha256Digest::of(CONFIG);
     if !connection.exists(&format!("/v2/{repository}/blobs/{digest}"), "")? {
         upload::push_bytes(connection, repository, CONFIG)?;
@@ -140,12 +154,14 @@ fn ensure_config(connection: &mut Connection<'_>, repository: &str) -> Result<()
     Ok(())
 }
 
-fn put_manifest(connection: &mut Connection<'_>, path: &str, bytes: &[u8]) -> Result<()> {
+/// Puts a manifest at a path whose blobs are there.
+pub(crate) fn put_manifest(connection: &mut Connection<'_>, path: &str, bytes: &[u8]) -> Result<()> {
     let request = Request { method: Method::Put, path, headers: MANIFEST_CONTENT_TYPE, expected_status: 201 };
     connection.send(&request, &mut ReadyBytes(bytes)).map(|_| ())
 }
 
-fn manifest_of(layers: &[serde_json::Value], annotation: &str) -> Vec<u8> {
+/// An image manifest with these layers, made one of its own by the annotation.
+pub(crate) fn manifest_of(layers: &[serde_json::Value], annotation: &str) -> Vec<u8> {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -161,13 +177,23 @@ fn manifest_of(layers: &[serde_json::Value], annotation: &str) -> Vec<u8> {
 }
 
 /// Does the work for every index below `count`, on several connections, up to the first error.
-fn in_parallel(
+pub(crate) fn in_parallel(
     target: &Target,
     count: u64,
     work: &(dyn Fn(&mut Connection<'_>, u64) -> Result<()> + Sync),
 ) -> Result<()> {
-    let next = AtomicU64::new(0);
-    let deadline = setup_deadline();
+    in_parallel_until(target, 0..count, setup_deadline(), work)
+}
+
+/// The same for the indices of a range, up to a moment.
+pub(crate) fn in_parallel_until(
+    target: &Target,
+    indices: Range<u64>,
+    deadline: Instant,
+    work: &(dyn Fn(&mut Connection<'_>, u64) -> Result<()> + Sync),
+) -> Result<()> {
+    let next = AtomicU64::new(indices.start);
+    let (first, count) = (indices.start, indices.end);
     let repeat = || -> Result<()> {
         let mut connection = Connection::new(target, deadline);
         loop {
@@ -183,7 +209,8 @@ fn in_parallel(
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..SETUP_CONNECTIONS.min(count)).map(|_| scope.spawn(repeat)).collect();
+        let workers: Vec<_> =
+            (0..SETUP_CONNECTIONS.min(count.saturating_sub(first))).map(|_| scope.spawn(repeat)).collect();
         let mut outcome = Ok(());
         for worker in workers {
             let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -67,7 +67,7 @@ fn append_in_chunks(
 }
 
 /// Answers the location of the new session.
-fn begin(connection: &mut Connection<'_>, repository: &str) -> Result<String> {
+pub(crate) fn begin(connection: &mut Connection<'_>, repository: &str) -> Result<String> {
     let path = format!("/v2/{repository}/blobs/uploads/");
     let request = Request { method: Method::Post, path: &path, headers: "", expected_status: 202 };
     let answer = connection.ask(&request)?;

@@ -1,0 +1,46 @@
+//! Owns `longshore-loadtest floor`: a comparison of the three ways of the floor with one another.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{CompareArguments, PlaceArguments, WindowArguments, compare};
+
+/// What `floor` is told.
+#[derive(Args)]
+pub(crate) struct FloorArguments {
+    #[command(flatten)]
+    windows: WindowArguments,
+    /// Numbers of connections
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: Vec<u16>,
+    #[command(flatten)]
+    places: PlaceArguments,
+    /// Write every single figure into this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table into this file too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+/// Runs it and prints the table.
+pub(crate) fn floor(arguments: FloorArguments) -> Result<ExitCode> {
+    let FloorArguments { windows, connections, places, json, markdown } = arguments;
+    compare(&CompareArguments {
+        subjects: ["floor-receive", "floor-hash", "floor"].map(str::to_owned).to_vec(),
+        registry: Vec::new(),
+        windows,
+        cases: vec!["push-64MiB-put".to_owned()],
+        connections,
+        full: false,
+        cold_blobs: 1,
+        base: Some("floor".to_owned()),
+        places,
+        json,
+        markdown,
+    })
+}

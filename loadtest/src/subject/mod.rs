@@ -1,0 +1,168 @@
+//! Owns the servers that are compared: how each is started in a throw-away state, and which cases it can take part in.
+
+mod distribution;
+mod floor;
+mod longshore;
+mod nginx;
+mod postgres;
+mod work_folder;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+pub(crate) use self::nginx::StaticFiles;
+pub(crate) use self::work_folder::WorkFolder;
+use crate::floor_server::FloorMode;
+use crate::launch::{Launch, OwnedProcess};
+use crate::process::ServerProcesses;
+use crate::target::Target;
+
+/// What `--subjects` can name, in the order in which they run.
+pub(crate) const SUBJECTS: [&str; 8] = [
+    "longshore-sqlite",
+    "longshore-postgres",
+    "nginx",
+    "docker-registry",
+    "distribution",
+    "floor-receive",
+    "floor-hash",
+    "floor",
+];
+
+/// Where the programs are found and the states are put.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// Our own server.
+    pub(crate) longshore: PathBuf,
+    /// Programs that were built for the comparison.
+    pub(crate) tools: PathBuf,
+    /// A folder to throw away.
+    pub(crate) work: PathBuf,
+}
+
+/// What kind of server it is: what it can be asked.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// It takes and gives everything.
+    Registry,
+    /// It serves these files and takes nothing.
+    StaticFiles(StaticFiles),
+    /// It takes blobs. Whether it keeps them depends on the mode.
+    Floor(FloorMode),
+}
+
+/// A server under comparison, running.
+pub(crate) struct Subject {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) target: Target,
+    /// The server's own process, if we started it. Before the companions, so that it ends before them.
+    process: Option<OwnedProcess>,
+    launch: Option<Launch>,
+    /// What it needs beside itself: its database.
+    companions: Vec<OwnedProcess>,
+    /// The processes of a server that somebody else started.
+    foreign_pids: Vec<u32>,
+    /// Where it puts blobs.
+    content: Option<PathBuf>,
+}
+
+/// What came of starting a subject.
+pub(crate) enum Started {
+    Running(Box<Subject>),
+    /// Its program is not there, and how to get it.
+    Missing(String),
+}
+
+/// Starts one of [`SUBJECTS`].
+pub(crate) fn start(name: &str, places: &Places) -> Result<Started> {
+    let home = places.work.join(name);
+    std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let started = match name {
+        "longshore-sqlite" => longshore::start_on_sqlite(name, places, &home),
+        "longshore-postgres" => longshore::start_on_postgres(name, places, &home),
+        "nginx" => nginx::start(name, &home),
+        "docker-registry" => distribution::start_packaged(name, &home),
+        "distribution" => distribution::start_built(name, places, &home),
+        "floor-receive" => floor::start(name, FloorMode::Receive, &home),
+        "floor-hash" => floor::start(name, FloorMode::Hash, &home),
+        "floor" => floor::start(name, FloorMode::Store, &home),
+        _ => bail!("there is no subject {name:?}: there are {}", SUBJECTS.join(", ")),
+    };
+    started.with_context(|| format!("cannot start {name}"))
+}
+
+impl Subject {
+    /// Starts a server and waits for its first answer.
+    fn launched(name: &str, kind: Kind, launch: Launch, port: u16, content: &Path) -> Result<Self> {
+        let target = Target::parse(&format!("http://127.0.0.1:{port}"), None)?;
+        let mut subject = Self {
+            name: name.to_owned(),
+            kind,
+            target,
+            process: None,
+            launch: Some(launch),
+            companions: Vec::new(),
+            foreign_pids: Vec::new(),
+            content: Some(content.to_owned()),
+        };
+        subject.restart()?;
+        Ok(subject)
+    }
+
+    /// A registry that somebody else started on this machine.
+    pub(crate) fn foreign(name: &str, url: &str, pids: Vec<u32>) -> Result<Self> {
+        let target = Target::parse(url, None)?;
+        ServerProcesses::new(pids.clone()).with_context(|| format!("cannot read a process of {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            kind: Kind::Registry,
+            target,
+            process: None,
+            launch: None,
+            companions: Vec::new(),
+            foreign_pids: pids,
+            content: None,
+        })
+    }
+
+    /// All processes whose processor time is the subject's, its database among them.
+    pub(crate) fn processes(&self) -> Result<ServerProcesses> {
+        let own = self.process.iter().chain(&self.companions).map(OwnedProcess::pid);
+        ServerProcesses::new(own.chain(self.foreign_pids.iter().copied()).collect())
+    }
+
+    /// The server alone, without its database: whose memory is looked at.
+    pub(crate) fn server_alone(&self) -> Result<ServerProcesses> {
+        let own = self.process.iter().map(OwnedProcess::pid);
+        ServerProcesses::new(own.chain(self.foreign_pids.iter().copied()).collect())
+    }
+
+    /// Whether it can be made a fresh process.
+    pub(crate) fn can_restart(&self) -> bool {
+        self.launch.is_some()
+    }
+
+    /// Ends the server and starts it on the same state. Answers how long it took from the start to the first answer.
+    pub(crate) fn restart(&mut self) -> Result<Duration> {
+        let launch = self.launch.as_ref().with_context(|| format!("{} was not started by us", self.name))?;
+        drop(self.process.take());
+        let began = Instant::now();
+        let mut process = launch.start()?;
+        process.wait_for_registry(&self.target)?;
+        let took = began.elapsed();
+        self.process = Some(process);
+        Ok(took)
+    }
+
+    /// Removes the files of exactly this size that were written since then: blobs that nobody will ask for again, so
+    /// that pushes neither fill the disk nor leave the next one's window the writing of dirty pages.
+    pub(crate) fn discard_blobs(&self, size: u64, since: SystemTime) -> Result<()> {
+        match &self.content {
+            Some(folder) => work_folder::remove_files(folder, size, since),
+            None => Ok(()),
+        }
+    }
+}

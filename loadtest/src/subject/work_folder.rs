@@ -1,0 +1,115 @@
+//! Owns the folder that all states are put into and that is thrown away at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+/// A new folder. Dropping it removes it with all that is in it, unless it is to be kept.
+#[derive(Debug)]
+pub(crate) struct WorkFolder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl WorkFolder {
+    /// Makes a folder of its own inside `parent`.
+    pub(crate) fn create(parent: &Path, keep: bool) -> Result<Self> {
+        let path = parent.join(format!("longshore-loadtest-{}", std::process::id()));
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        // Fails if it is there: nothing that somebody else put there shall be removed.
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+        Ok(Self { path, keep })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for WorkFolder {
+    fn drop(&mut self) {
+        if self.keep {
+            eprintln!("kept {}", self.path.display());
+            return;
+        }
+        eprintln!("removing {}", self.path.display());
+        remove_side_by_side(&self.path);
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("longshore-loadtest: cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes the folders in a folder, all at once. Where freed blocks are discarded on the disk one after the other, a
+/// hundred thousand small files take minutes, most of it waiting.
+fn remove_side_by_side(folder: &Path) {
+    thread::scope(|scope| {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            // What is left, and why, is told by the removal of the whole.
+            scope.spawn(move || fs::remove_dir_all(entry.path()));
+        }
+    });
+}
+
+/// Removes the files below a folder that have exactly this size and were written since then.
+pub(super) fn remove_files(folder: &Path, size: u64, since: SystemTime) -> Result<()> {
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // A server removes folders of its own meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot list {}", folder.display())),
+        };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            } else if metadata.len() == size && metadata.modified().is_ok_and(|written| written >= since) {
+                // It may be gone, as above; one that stays costs room alone.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_work_folder_is_new_and_goes() {
+        let parent = std::env::temp_dir().join(format!("longshore-work-folder-{}", std::process::id()));
+        let folder = WorkFolder::create(&parent, false).unwrap();
+        let path = folder.path().to_owned();
+        fs::write(path.join("file"), "x").unwrap();
+        assert!(WorkFolder::create(&parent, false).is_err(), "a folder that is there is not ours");
+        drop(folder);
+        assert!(!path.exists());
+        fs::remove_dir(&parent).unwrap();
+    }
+
+    #[test]
+    fn only_new_files_of_the_size_are_removed() {
+        let parent = std::env::temp_dir().join(format!("longshore-remove-files-{}", std::process::id()));
+        fs::create_dir_all(parent.join("a/b")).unwrap();
+        for (name, bytes) in [("a/b/blob", 7), ("a/other", 8)] {
+            fs::write(parent.join(name), vec![0; bytes]).unwrap();
+        }
+        let now = SystemTime::now();
+        remove_files(&parent, 7, now + Duration::from_secs(60)).unwrap();
+        assert!(parent.join("a/b/blob").exists(), "it is older");
+        remove_files(&parent, 7, now - Duration::from_secs(60)).unwrap();
+        assert!(!parent.join("a/b/blob").exists());
+        assert!(parent.join("a/other").exists());
+        fs::remove_dir_all(&parent).unwrap();
+    }
+}
