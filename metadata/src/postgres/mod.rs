@@ -1,12 +1,15 @@
 //! PostgreSQL: many replicas share it. Writes run in READ COMMITTED, take their row locks in a fixed order where they
 //! can, and are run again when the database resolves a conflict against them.
 
+mod batch;
 mod dialect;
 
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/finish.rs"]
+mod finish;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -18,15 +21,19 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
-use crate::{ConnectOptions, Error, Result};
+use crate::{ConnectOptions, Durability, Error, Result};
+use batch::Batch;
 use sqlx::{
-    Acquire, ConnectOptions as _, PgConnection, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
 
 type Connection = PgConnection;
 type Pool = PgPool;
+
+/// A writer outlives a crash of the database server. Its fence must not be given away for a second time.
+const FENCE_DURABILITY: Durability = Durability::Durable;
 
 /// The migrations of this engine, embedded. Those of a newer release, which another replica has applied, are left be.
 fn migrator() -> sqlx::migrate::Migrator {
@@ -44,6 +51,9 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
 const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// One round trip, like `BEGIN` alone. The setting ends with the transaction.
+const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
 
@@ -57,6 +67,9 @@ pub(crate) struct Store {
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
 trait Transaction: Send + Sync + 'static {
     type Output: Send + 'static;
+
+    /// What its answer promises.
+    const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
 }
@@ -102,7 +115,10 @@ impl Store {
 
     async fn write_once<T: Transaction>(&self, work: &T) -> Result<T::Output> {
         let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = match T::DURABILITY {
+            Durability::Durable => connection.begin().await?,
+            Durability::Relaxed => connection.begin_with(BEGIN_RELAXED).await?,
+        };
         let output = work.run(&mut transaction).await?;
         transaction.commit().await?;
         Ok(output)
@@ -150,6 +166,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            finish::STATEMENTS,
             manifests::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,

@@ -1,13 +1,17 @@
 //! SQLite: one process, one file. One writer with group commit, separate readers, WAL, `synchronous=FULL`: what was
 //! acknowledged survives kill -9 and power loss.
 
+mod batch;
 mod dialect;
+mod level;
 mod writer;
 
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/finish.rs"]
+mod finish;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -19,7 +23,8 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
-use crate::{ConnectOptions, Error, Result};
+use crate::{ConnectOptions, Durability, Error, Result};
+use batch::Batch;
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -29,6 +34,10 @@ use writer::Writer;
 
 type Connection = SqliteConnection;
 type Pool = SqlitePool;
+
+/// What can take the last write from SQLite takes this process, and so every writer that holds a fence: none is left to
+/// meet another one with the same number.
+const FENCE_DURABILITY: Durability = Durability::Relaxed;
 
 /// The migrations of this engine, embedded. Those of a newer release, which another replica has applied, are left be.
 fn migrator() -> sqlx::migrate::Migrator {
@@ -53,9 +62,12 @@ pub(crate) struct Store {
     file: SqliteConnectOptions,
 }
 
-/// A write of several statements that stand or fall together.
+/// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
 trait Transaction: Send + Sync + 'static {
     type Output: Send + 'static;
+
+    /// What its answer promises.
+    const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
 }
@@ -106,9 +118,9 @@ impl Store {
 
 /// The settings that the promises rest on, as SQLite reports them rather than as we asked for them.
 async fn assert_durable(connection: &mut Connection) -> Result<()> {
-    let (foreign_keys,): (i64,) = sqlx::query_as("PRAGMA foreign_keys").fetch_one(&mut *connection).await?;
-    let (synchronous,): (i64,) = sqlx::query_as("PRAGMA synchronous").fetch_one(&mut *connection).await?;
-    let (journal,): (String,) = sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
+    let foreign_keys: i64 = ask("PRAGMA foreign_keys", connection).await?;
+    let synchronous: i64 = ask("PRAGMA synchronous", connection).await?;
+    let journal: String = ask("PRAGMA journal_mode", connection).await?;
     if foreign_keys == 1 && synchronous == 2 && journal == "wal" {
         return Ok(());
     }
@@ -118,6 +130,14 @@ async fn assert_durable(connection: &mut Connection) -> Result<()> {
              2 (FULL), wal: is the file on a file system without shared memory?"
         ),
     })
+}
+
+/// Asks for a setting. Not by a statement from the cache: SQLite writes the answer into it when it compiles it.
+async fn ask<T>(pragma: &'static str, connection: &mut Connection) -> Result<T>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
+{
+    Ok(sqlx::query_scalar(pragma).persistent(false).fetch_one(connection).await?)
 }
 
 #[cfg(test)]
@@ -142,6 +162,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            finish::STATEMENTS,
             manifests::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
