@@ -190,6 +190,29 @@ mod tests {
         assert_eq!((default.as_str(), ours.as_str()), ("off", "on"));
     }
 
+    struct AskSetting<const RELAXED: bool>;
+
+    impl<const RELAXED: bool> Transaction for AskSetting<RELAXED> {
+        type Output = String;
+
+        const DURABILITY: Durability = if RELAXED { Durability::Relaxed } else { Durability::Durable };
+
+        async fn run(&self, connection: &mut Connection) -> Result<String> {
+            Ok(sqlx::query_scalar("SHOW synchronous_commit").fetch_one(connection).await?)
+        }
+    }
+
+    #[tokio::test]
+    async fn relaxed_writes_do_not_wait_for_the_disk_and_durable_ones_do() {
+        let url = Postgres::shared().create_database();
+        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
+        let store = Store::connect(&options).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.write(AskSetting::<true>).await.unwrap(), "off");
+            assert_eq!(store.write(AskSetting::<false>).await.unwrap(), "on");
+        }
+    }
+
     #[test]
     fn attempts_are_spread_and_wait_longer_each_time() {
         for attempt in 1..MAX_ATTEMPTS {
