@@ -14,7 +14,7 @@ pub(super) struct Level {
     set: Durability,
     /// What the open transaction asks for.
     open: Durability,
-    /// A commit has failed: see [`Level::trust_the_log_again`].
+    /// A commit has failed, and maybe its fsync: see [`Level::trust_the_log_again`].
     is_log_in_doubt: bool,
 }
 
@@ -53,10 +53,11 @@ impl Level {
             Durability::Durable => cached("COMMIT", connection).await,
             Durability::Relaxed => uncached("COMMIT; PRAGMA synchronous = FULL", connection).await,
         };
-        match committed {
+        match &committed {
             Ok(()) => self.set = Durability::Durable,
-            Err(_) => {
-                self.is_log_in_doubt = true;
+            Err(failure) => {
+                // Where the disk was full it was not the fsync that failed, and there may be no room to fold the log.
+                self.is_log_in_doubt |= !matches!(failure, Error::DiskFull(_));
                 self.roll_back(connection).await;
             }
         }
@@ -97,4 +98,26 @@ async fn cached(sql: &'static str, connection: &mut Connection) -> Result<()> {
 async fn uncached(sql: &'static str, connection: &mut Connection) -> Result<()> {
     sqlx::raw_sql(sql).execute(connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{ConnectOptions as _, Row as _, sqlite::SqliteConnectOptions, sqlite::SqliteJournalMode};
+
+    #[tokio::test]
+    async fn a_log_in_doubt_is_begun_anew_before_the_next_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new().filename(folder.path().join("longshore.db")).create_if_missing(true);
+        let mut connection = file.journal_mode(SqliteJournalMode::Wal).connect().await.unwrap();
+        cached("CREATE TABLE things (thing)", &mut connection).await.unwrap();
+        let mut level = Level { is_log_in_doubt: true, ..Level::at_rest() };
+        level.begin(&mut connection, Durability::Durable).await.unwrap();
+        cached("INSERT INTO things VALUES (1)", &mut connection).await.unwrap();
+        level.commit(&mut connection).await.unwrap();
+        assert!(!level.is_log_in_doubt);
+        // What is in the log now is only what came after.
+        let passive = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(passive.get::<i64, _>(1), 1, "pages in the log");
+    }
 }
