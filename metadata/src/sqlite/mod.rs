@@ -60,7 +60,7 @@ const LOG_PAGES: &str = "4000";
 
 /// What the writer may keep of the database in memory, in -KiB: indexes by digest are hit at random, and what is not
 /// here is read again for each write. The readers keep SQLite's own 2 MiB each: there are many of them.
-const WRITER_CACHE: &str = "-16384";
+const WRITER_CACHE: &str = "-8192";
 
 /// The writer, and a pool of readers.
 #[derive(Debug, Clone)]
