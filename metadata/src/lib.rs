@@ -4,16 +4,19 @@
 
 #[macro_use]
 mod statements;
+mod durability;
 mod error;
 mod postgres;
 mod records;
 mod sqlite;
 
+use durability::Durability;
 pub use error::Error;
 pub use records::{
-    BlobContent, BlobRecord, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, Lifetimes, ManifestRecord,
-    MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob, PutManifest, PutManifestOutcome,
-    ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone, UploadAddress, UploadId, UploadRecord,
+    BlobContent, BlobRecord, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome, FinishUpload,
+    Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob, PutManifest,
+    PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone, UploadAddress, UploadId,
+    UploadRecord,
 };
 
 use longshore_oci::{Digest, RepositoryName, Tag};
@@ -188,6 +191,12 @@ impl Metadata {
     /// granted and the session's own object is condemned.
     pub async fn commit_upload(&self, commit: CommitUpload) -> Result<CommitOutcome> {
         on_engine!(self.commit_upload(commit))
+    }
+
+    /// Ends a session whose bytes are few with a blob in its row, granted to the repository: one transaction, without a
+    /// claim before it. Where there are more bytes, the same transaction claims the session.
+    pub async fn finish_upload(&self, finish: FinishUpload) -> Result<FinishOutcome> {
+        on_engine!(self.finish_upload(finish))
     }
 
     /// Ends the session without a blob; its object is condemned. False where there was none.

@@ -186,6 +186,44 @@ pub enum CommitOutcome {
     SessionLost,
 }
 
+/// The last bytes of a session, and the digest that it is to end with.
+#[derive(Debug, Clone)]
+pub struct FinishUpload {
+    /// The session, and who asks.
+    pub address: UploadAddress,
+    /// The digest of all its bytes, as the client says; it is compared here.
+    pub digest: Digest,
+    /// Where the last bytes say that they begin.
+    pub start: Option<u64>,
+    /// The last bytes.
+    pub bytes: Vec<u8>,
+    /// The most bytes that a blob's row takes.
+    pub most: usize,
+    /// How long the session stays if it does not end here.
+    pub lifetime: Duration,
+}
+
+/// How the end of a session went whose bytes should be few. Where it did not end, it is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishOutcome {
+    /// The repository holds the blob, for the promised time at least.
+    Committed,
+    /// There is no such session.
+    Unknown,
+    /// The session goes on at another byte.
+    OutOfOrder {
+        /// That byte.
+        received: u64,
+    },
+    /// The bytes have another digest.
+    DigestMismatch {
+        /// That digest.
+        computed: Digest,
+    },
+    /// The bytes are in an object, or are too many for a row. The session is claimed for the caller.
+    Claimed(UploadRecord),
+}
+
 /// A blob that a manifest names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedBlob {

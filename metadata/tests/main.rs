@@ -28,6 +28,7 @@ mod collection;
 mod content;
 mod database;
 mod durability;
+mod finish;
 mod inside;
 mod leases;
 mod manifests;

@@ -3,7 +3,8 @@
 
 use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::Database;
-use longshore_metadata::{DeleteOutcome, MountOutcome, PutManifestOutcome};
+use crate::finish::finish;
+use longshore_metadata::{DeleteOutcome, FinishOutcome, FinishUpload, MountOutcome, PutManifestOutcome};
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinHandle;
 
@@ -212,6 +213,23 @@ async fn a_blob_that_garbage_collection_takes_meanwhile_is_inserted_again() {
     other.commit().await.unwrap();
     putting.await.unwrap().unwrap();
     assert!(database.metadata.find_blob(&repository("app"), &digest).await.unwrap().is_some());
+}
+
+/// The end of an upload finds the session as the writer leaves it that it had to wait for.
+#[tokio::test]
+async fn an_end_that_waits_for_a_writer_sees_what_was_saved() {
+    let database = Database::postgres().await;
+    let address = database.open_upload("app").await;
+    let mut other = begin(&database).await;
+    execute(&mut other, "UPDATE uploads SET received = 3, staged = 'abc'").await;
+    let metadata = database.metadata.clone();
+    let last = FinishUpload { start: Some(0), ..finish(&address, "abcdef", "abcdef") };
+    let ending = async move { metadata.finish_upload(last).await };
+    let ending = begin_blocked(&database, ending).await;
+    other.commit().await.unwrap();
+    assert_eq!(ending.await.unwrap().unwrap(), FinishOutcome::OutOfOrder { received: 3 });
+    let ended = database.metadata.finish_upload(finish(&address, "def", "abcdef")).await.unwrap();
+    assert_eq!(ended, FinishOutcome::Committed);
 }
 
 /// Two transactions that wait for each other. PostgreSQL ends one that finds out: that is ours, since the other one does

@@ -3,10 +3,11 @@
 
 use crate::content::{UPLOAD_LIFETIME, digest_of, image, index, manifest, repository, tag, tagged};
 use crate::database::{Database, PROMISE};
+use crate::finish::finish;
 use futures_util::future::join_all;
 use longshore_metadata::{
-    CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, Metadata, MountOutcome, PutManifestOutcome,
-    StoredContent,
+    CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome, Metadata, MountOutcome,
+    PutManifestOutcome, SaveProgress, StoredContent,
 };
 use std::collections::HashSet;
 
@@ -19,6 +20,8 @@ on_both_engines!(
     tags_that_move_while_manifests_go_name_what_is_there,
     claims_of_one_session_have_one_order,
     a_session_is_committed_or_cancelled_and_never_both,
+    ends_of_one_session_end_it_once,
+    an_end_and_a_writer_agree_on_who_has_the_session,
     condemned_keys_are_claimed_once,
     expired_sessions_end_once,
 );
@@ -197,6 +200,56 @@ async fn a_session_is_committed_or_cancelled_and_never_both(database: Database) 
     assert_eq!(database.inside.count(neither).await, 0);
     let all = "SELECT (SELECT count(*) FROM objects) + (SELECT count(*) FROM tombstones)";
     assert_eq!(database.inside.count(all).await, 20);
+}
+
+async fn ends_of_one_session_end_it_once(database: Database) {
+    let processes = database.processes(4).await;
+    for round in 0..10 {
+        let address = database.open_upload("app").await;
+        let contents: Vec<String> = (0..8).map(|number| format!("blob {number} of {round}")).collect();
+        let ends = contents
+            .iter()
+            .enumerate()
+            .map(|(number, content)| processes[number % 4].finish_upload(finish(&address, content, content)));
+        let outcomes: Vec<FinishOutcome> = join_all(ends).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == FinishOutcome::Committed).count(), 1, "{outcomes:?}");
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == FinishOutcome::Unknown).count(), 7, "{outcomes:?}");
+        assert_eq!(database.inside.count("SELECT count(*) FROM blobs").await, round + 1);
+    }
+}
+
+/// A writer claims the session, saves to it, and commits what it has, while another request ends the session with
+/// bytes of its own: whatever the order, nobody's bytes are mixed, and the session ends once.
+async fn an_end_and_a_writer_agree_on_who_has_the_session(database: Database) {
+    let other = database.another_process().await;
+    for round in 0..20 {
+        let address = database.open_upload("app").await;
+        let whole = format!("whole {round}");
+        let ending = database.metadata.finish_upload(finish(&address, &whole, &whole));
+        let writing = async {
+            let claimed = other.claim_upload(address.clone(), UPLOAD_LIFETIME).await.unwrap()?;
+            let progress = SaveProgress {
+                id: claimed.id,
+                fence: claimed.fence,
+                received: 3,
+                hash_state: claimed.hash_state,
+                staged: b"abc".to_vec(),
+                lifetime: UPLOAD_LIFETIME,
+            };
+            Some(other.save_progress(progress).await.unwrap())
+        };
+        let (ended, saved) = tokio::join!(ending, writing);
+        match (ended.unwrap(), saved) {
+            (FinishOutcome::Committed, None | Some(false)) => {
+                assert_eq!(other.find_upload(address).await.unwrap(), None);
+            }
+            (FinishOutcome::DigestMismatch { computed }, Some(true)) => {
+                assert_eq!(computed, digest_of(&format!("abc{whole}")));
+                assert_eq!(other.find_upload(address).await.unwrap().unwrap().received, 3);
+            }
+            neither => panic!("{neither:?}"),
+        }
+    }
 }
 
 async fn condemned_keys_are_claimed_once(database: Database) {

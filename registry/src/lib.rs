@@ -3,6 +3,7 @@
 
 mod blobs;
 mod error;
+mod head;
 mod lists;
 mod manifests;
 mod referrers;

@@ -2,11 +2,13 @@
 
 use crate::{Error, Registry, Result, session::Session};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use longshore_metadata::{MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord};
+use futures_util::{Stream, StreamExt};
+use longshore_metadata::{
+    FinishOutcome, FinishUpload, MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord,
+};
 use longshore_oci::{Algorithm, Digest, RepositoryName};
 use longshore_storage::{BlobHasher, GATHER};
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 /// The bytes of a request as they arrive.
 pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send>>;
@@ -37,6 +39,10 @@ pub struct Chunk {
 
 /// Where a mount without `from` looks: more repositories than this hold only what everybody has.
 const MOUNT_CANDIDATES: u32 = 100;
+
+/// How long the last bytes of an upload may take before their session is claimed. A claim gives the session its time
+/// anew, and tells a client that is wrong about it so: neither may depend on how slowly bytes come.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Registry {
     /// Opens an upload session whose bytes are to be hashed by this algorithm.
@@ -82,16 +88,14 @@ impl Registry {
         .await
     }
 
-    /// Appends what is left and ends the session with a blob of this digest.
+    /// Appends what is left and ends the session with a blob of this digest. If that fails, the session is as it was.
     pub async fn finish_upload(&self, address: UploadAddress, digest: Digest, chunk: Chunk) -> Result<()> {
         let registry = self.clone();
         detached(async move {
             let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
-            let mut session = registry.claim(address, chunk.start).await?;
-            session.expect(digest.algorithm());
-            let committed = receive_and_commit(session, chunk, digest).await;
+            let finished = registry.finish(address, digest, chunk).await;
             drop(turn);
-            committed
+            finished
         })
         .await
     }
@@ -107,16 +111,13 @@ impl Registry {
         let (registry, repository, by) = (self.clone(), repository.clone(), by.map(str::to_owned));
         detached(async move {
             let mut head = Vec::new();
-            while head.len() <= registry.rules.inline_max {
-                let Some(bytes) = chunk.body.next().await.transpose()? else {
-                    return registry.put_small_blob(repository, digest, head).await;
-                };
-                head.extend_from_slice(&bytes);
+            if chunk.read_head(registry.rules.inline_max, &mut head).await? {
+                return registry.put_small_blob(repository, digest, head).await;
             }
             let id = registry.begin_upload(&repository, by.as_deref(), digest.algorithm()).await?;
             let turn = registry.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
             let address = UploadAddress { repository, id, principal: by };
-            let pushed = registry.push_large_blob(address.clone(), digest, head, chunk).await;
+            let pushed = registry.finish_large(address.clone(), digest, chunk.with_head(head)).await;
             drop(turn);
             if pushed.is_err()
                 && let Err(error) = registry.metadata.cancel_upload(address).await
@@ -138,10 +139,51 @@ impl Registry {
         Ok(self.metadata.put_inline_blob(PutInlineBlob { repository, digest: declared, content }).await?)
     }
 
-    async fn push_large_blob(&self, address: UploadAddress, digest: Digest, head: Vec<u8>, chunk: Chunk) -> Result<()> {
-        let session = self.claim(address, None).await?;
-        let head = stream::iter([Ok(Bytes::from(head))]);
-        receive_and_commit(session, Chunk { body: head.chain(chunk.body).boxed(), ..chunk }, digest).await
+    /// Ends a session by whichever way fits its last bytes.
+    async fn finish(&self, address: UploadAddress, digest: Digest, mut chunk: Chunk) -> Result<()> {
+        let most = self.rules.inline_max;
+        let mut head = Vec::new();
+        let may_be_small = chunk.length.is_none_or(|announced| announced <= most as u64);
+        let is_whole = may_be_small
+            && match tokio::time::timeout(HEAD_PATIENCE, chunk.read_head(most, &mut head)).await {
+                Ok(read) => read?,
+                Err(_) => false,
+            };
+        if is_whole && chunk.length.is_none_or(|announced| announced == head.len() as u64) {
+            self.finish_small(address, digest, chunk, head).await
+        } else {
+            self.finish_large(address, digest, chunk.with_head(head)).await
+        }
+    }
+
+    /// Ends a session whose last bytes are all here. If its other bytes are few too, that is one transaction.
+    async fn finish_small(&self, address: UploadAddress, digest: Digest, chunk: Chunk, bytes: Vec<u8>) -> Result<()> {
+        let (id, start) = (address.id, chunk.start);
+        let most = self.rules.blob_max.map_or(self.rules.inline_max, |limit| {
+            self.rules.inline_max.min(usize::try_from(limit).unwrap_or(usize::MAX))
+        });
+        let lifetime = self.rules.upload_lifetime;
+        let finish = FinishUpload { address, digest, start, bytes: bytes.clone(), most, lifetime };
+        match self.metadata.finish_upload(finish).await? {
+            FinishOutcome::Committed => Ok(()),
+            FinishOutcome::Unknown => Err(Error::UploadUnknown { id }),
+            FinishOutcome::OutOfOrder { received } => {
+                Err(Error::ChunkOutOfOrder { id, start: start.unwrap_or_default(), received })
+            }
+            FinishOutcome::DigestMismatch { computed } => Err(Error::DigestMismatch { declared: digest, computed }),
+            FinishOutcome::Claimed(record) => {
+                let mut session = Session::resume(self, record)?;
+                session.expect(digest.algorithm());
+                receive_and_commit(session, chunk.with_head(bytes), digest).await
+            }
+        }
+    }
+
+    /// Claims a session, appends what is left, and ends it.
+    async fn finish_large(&self, address: UploadAddress, digest: Digest, chunk: Chunk) -> Result<()> {
+        let mut session = self.claim(address, chunk.start).await?;
+        session.expect(digest.algorithm());
+        receive_and_commit(session, chunk, digest).await
     }
 
     /// Takes the session for this request, if the chunk goes on where it ends.

@@ -1,12 +1,15 @@
 //! PostgreSQL: many replicas share it. Writes run in READ COMMITTED, take their row locks in a fixed order where they
 //! can, and are run again when the database resolves a conflict against them.
 
+mod batch;
 mod dialect;
 
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/finish.rs"]
+mod finish;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -18,15 +21,19 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
-use crate::{ConnectOptions, Error, Result};
+use crate::{ConnectOptions, Durability, Error, Result};
+use batch::Batch;
 use sqlx::{
-    Acquire, ConnectOptions as _, PgConnection, PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
 
 type Connection = PgConnection;
 type Pool = PgPool;
+
+/// A writer outlives a crash of the database server. Its fence must not be given away for a second time.
+const FENCE_DURABILITY: Durability = Durability::Durable;
 
 /// The migrations of this engine, embedded. Those of a newer release, which another replica has applied, are left be.
 fn migrator() -> sqlx::migrate::Migrator {
@@ -44,6 +51,9 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
 const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// One round trip, like `BEGIN` alone. The setting ends with the transaction.
+const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
 
@@ -57,6 +67,9 @@ pub(crate) struct Store {
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
 trait Transaction: Send + Sync + 'static {
     type Output: Send + 'static;
+
+    /// What its answer promises.
+    const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
 }
@@ -102,7 +115,10 @@ impl Store {
 
     async fn write_once<T: Transaction>(&self, work: &T) -> Result<T::Output> {
         let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin().await?;
+        let mut transaction = match T::DURABILITY {
+            Durability::Durable => connection.begin().await?,
+            Durability::Relaxed => connection.begin_with(BEGIN_RELAXED).await?,
+        };
         let output = work.run(&mut transaction).await?;
         transaction.commit().await?;
         Ok(output)
@@ -150,6 +166,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            finish::STATEMENTS,
             manifests::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
@@ -171,6 +188,29 @@ mod tests {
         let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();
         let (ours,): (String,) = sqlx::query_as(show).fetch_one(store.reads()).await.unwrap();
         assert_eq!((default.as_str(), ours.as_str()), ("off", "on"));
+    }
+
+    struct AskSetting<const RELAXED: bool>;
+
+    impl<const RELAXED: bool> Transaction for AskSetting<RELAXED> {
+        type Output = String;
+
+        const DURABILITY: Durability = if RELAXED { Durability::Relaxed } else { Durability::Durable };
+
+        async fn run(&self, connection: &mut Connection) -> Result<String> {
+            Ok(sqlx::query_scalar("SHOW synchronous_commit").fetch_one(connection).await?)
+        }
+    }
+
+    #[tokio::test]
+    async fn relaxed_writes_do_not_wait_for_the_disk_and_durable_ones_do() {
+        let url = Postgres::shared().create_database();
+        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
+        let store = Store::connect(&options).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.write(AskSetting::<true>).await.unwrap(), "off");
+            assert_eq!(store.write(AskSetting::<false>).await.unwrap(), "on");
+        }
     }
 
     #[test]

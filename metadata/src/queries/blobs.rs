@@ -2,7 +2,7 @@
 //! lease too. Leases are renewed in the transaction that needs them, by the database's clock.
 
 use super::dialect::for_key_share;
-use super::{Connection, Store, Transaction, repositories};
+use super::{Batch, Connection, Store, Transaction, repositories};
 use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
 use longshore_oci::{Digest, RepositoryName};
 
@@ -22,6 +22,10 @@ statements! {
     FIND_ID = concat!("SELECT b.id FROM blobs b WHERE b.digest = $1", for_key_share!("b"));
     GRANT = "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
         VALUES ($1, $2, (SELECT expires_at FROM lease)) \
+        ON CONFLICT (repository_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at \
+        WHERE repository_blobs.expires_at < (SELECT l.renew_before FROM lease l)";
+    GRANT_TO = "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
+        SELECT r.id, $2, l.expires_at FROM repositories r, lease l WHERE r.name = $1 \
         ON CONFLICT (repository_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at \
         WHERE repository_blobs.expires_at < (SELECT l.renew_before FROM lease l)";
     HOLDERS = "SELECT r.name FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
@@ -94,14 +98,29 @@ pub(super) async fn grant(connection: &mut Connection, repository_id: i64, blob_
     Ok(())
 }
 
+/// As [`grant`], with what else is to be done.
+pub(super) fn add_grant(batch: &mut Batch, repository_id: i64, blob_id: i64) {
+    batch.add(GRANT).bind(repository_id).bind(blob_id);
+}
+
+/// As [`grant`], to a repository that may be new.
+async fn grant_to(connection: &mut Connection, repository: &RepositoryName, blob_id: i64) -> Result<()> {
+    let granted = sqlx::query(GRANT_TO).bind(repository.as_str()).bind(blob_id).execute(&mut *connection).await?;
+    if granted.rows_affected() == 0 {
+        // Either the repository has the blob already and its lease is fresh, or there is no repository yet.
+        let repository_id = repositories::find_or_insert(connection, repository).await?;
+        grant(connection, repository_id, blob_id).await?;
+    }
+    Ok(())
+}
+
 impl Transaction for PutInlineBlob {
     type Output = ();
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        let repository_id = repositories::find_or_insert(connection, &self.repository).await?;
         let size = self.content.len() as u64;
         let (blob_id, _) = find_or_insert(connection, &self.digest, size, None, Some(&self.content)).await?;
-        grant(connection, repository_id, blob_id).await
+        grant_to(connection, &self.repository, blob_id).await
     }
 }
 
@@ -137,8 +156,7 @@ impl Transaction for Mount {
         let Some((blob_id,)) = held else {
             return Ok(MountOutcome::NotThere);
         };
-        let repository_id = repositories::find_or_insert(connection, &self.target).await?;
-        grant(connection, repository_id, blob_id).await?;
+        grant_to(connection, &self.target, blob_id).await?;
         Ok(MountOutcome::Mounted)
     }
 }

@@ -4,7 +4,7 @@ use super::blobs::size;
 use super::dialect::{skip_locked, text_list};
 use super::repositories::microseconds;
 use super::uploads::end_session;
-use super::{Connection, Store, Transaction};
+use super::{Batch, Connection, Store, Transaction};
 use crate::{ExpiredUploads, Result, Tombstone};
 use std::time::Duration;
 
@@ -29,7 +29,9 @@ impl Transaction for Expire {
         let expired: Vec<(String, Option<i64>)> =
             sqlx::query_as(EXPIRED).bind(i64::from(self.limit)).fetch_all(&mut *connection).await?;
         for (id, object_id) in &expired {
-            end_session(connection, id, *object_id, "the upload expired").await?;
+            let mut batch = Batch::default();
+            end_session(&mut batch, id, *object_id, "the upload expired");
+            batch.execute(connection).await?;
         }
         Ok(ExpiredUploads { sessions: expired.len() as u64 })
     }

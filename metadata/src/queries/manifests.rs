@@ -3,8 +3,8 @@
 
 use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
-use super::{Connection, Store, Transaction, references, repositories};
-use crate::{DeleteOutcome, ManifestRecord, PutManifest, PutManifestOutcome, Result};
+use super::{Batch, Connection, Store, Transaction, references, repositories};
+use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
 
@@ -15,16 +15,17 @@ statements! {
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
         WHERE r.name = $1 AND t.name = $2";
     GRANTED = concat!("SELECT b.digest FROM ", digest_list!("$2"), " d JOIN blobs b ON b.digest = d.digest \
-        JOIN repository_blobs g ON g.blob_id = b.id WHERE g.repository_id = $1 ORDER BY b.id", for_key_share!("g"));
+        JOIN repository_blobs g ON g.blob_id = b.id \
+        WHERE g.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY b.id", for_key_share!("g"));
     PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d JOIN manifests m ON m.digest = d.digest \
-        WHERE m.repository_id = $1 ORDER BY m.id", for_key_share!("m"));
+        WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY m.id", for_key_share!("m"));
     UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
         subject_digest, annotations, body, size, pushed_at, pushed_by, untagged_since) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, (SELECT now FROM clock), $10, (SELECT now FROM clock)) \
+        SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, c.now, $10, c.now FROM repositories r, clock c WHERE r.name = $1 \
         ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by, \
         untagged_since = CASE WHEN manifests.untagged_since IS NULL THEN NULL ELSE excluded.untagged_since END \
-        RETURNING id";
+        RETURNING id, repository_id";
     INSERT_BLOBS = concat!("INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) \
         SELECT m.repository_id, m.id, b.id FROM manifests m, ", digest_list!("$2"), " d \
         JOIN blobs b ON b.digest = d.digest WHERE m.id = $1 ORDER BY b.id ON CONFLICT DO NOTHING");
@@ -63,15 +64,15 @@ struct Links {
 }
 
 /// Looks up what the manifest names, and keeps what is there from going until the transaction ends.
-async fn find_links(connection: &mut Connection, repository_id: Option<i64>, manifest: &PutManifest) -> Result<Links> {
+async fn find_links(connection: &mut Connection, manifest: &PutManifest) -> Result<Links> {
     let named = || manifest.blobs.iter().map(|blob| &blob.digest).chain(&manifest.children);
     let mut granted = HashSet::new();
     let mut present = HashSet::new();
-    if let Some(repository_id) = repository_id.filter(|_| named().next().is_some()) {
-        granted = select_digests(connection, GRANTED, repository_id, json_list(named())).await?;
-        if !manifest.children.is_empty() {
-            present = select_digests(connection, PRESENT, repository_id, json_list(&manifest.children)).await?;
-        }
+    if named().next().is_some() {
+        granted = select_digests(connection, GRANTED, &manifest.repository, json_list(named())).await?;
+    }
+    if !manifest.children.is_empty() {
+        present = select_digests(connection, PRESENT, &manifest.repository, json_list(&manifest.children)).await?;
     }
     let mut links = Links { blobs: vec![], children: vec![], absent: vec![], missing: vec![] };
     for blob in &manifest.blobs {
@@ -96,9 +97,10 @@ async fn find_links(connection: &mut Connection, repository_id: Option<i64>, man
     Ok(links)
 }
 
-async fn upsert(connection: &mut Connection, repository_id: i64, manifest: &PutManifest) -> Result<i64> {
-    let (id,): (i64,) = sqlx::query_as(UPSERT)
-        .bind(repository_id)
+/// The manifest's row, and its repository's; none where the repository is new.
+async fn upsert(connection: &mut Connection, manifest: &PutManifest) -> Result<Option<(i64, i64)>> {
+    let ids = sqlx::query_as(UPSERT)
+        .bind(manifest.repository.as_str())
         .bind(manifest.digest.to_bytes())
         .bind(&manifest.media_type)
         .bind(&manifest.artifact_type)
@@ -108,37 +110,48 @@ async fn upsert(connection: &mut Connection, repository_id: i64, manifest: &PutM
         .bind(&manifest.body)
         .bind(stored_size(manifest.body.len() as u64))
         .bind(&manifest.pushed_by)
-        .fetch_one(connection)
+        .fetch_optional(connection)
         .await?;
-    Ok(id)
+    Ok(ids)
+}
+
+/// As [`upsert`]; the repository comes to be with its first manifest.
+async fn upsert_with_repository(connection: &mut Connection, manifest: &PutManifest) -> Result<(i64, i64)> {
+    if let Some(ids) = upsert(connection, manifest).await? {
+        return Ok(ids);
+    }
+    repositories::find_or_insert(connection, &manifest.repository).await?;
+    let ids = upsert(connection, manifest).await?;
+    ids.ok_or_else(|| Error::Damaged { table: "repositories", reason: "a new row is not there".into() })
 }
 
 impl Transaction for PutManifest {
     type Output = PutManifestOutcome;
 
     async fn run(&self, connection: &mut Connection) -> Result<PutManifestOutcome> {
-        let known = repositories::find(connection, &self.repository).await?;
-        let mut links = find_links(connection, known, self).await?;
+        let mut links = find_links(connection, self).await?;
         if !links.missing.is_empty() && !self.allow_absent {
             return Ok(PutManifestOutcome::Absent { digests: links.missing });
         }
-        let repository_id = repositories::find_or_insert(connection, &self.repository).await?;
         if !links.absent.is_empty() {
             // What is absent may be arriving right now, in a transaction that does not see this manifest: nobody would
             // link the two. With the repository locked it is either here when we look again, or comes after us.
+            let repository_id = repositories::find_or_insert(connection, &self.repository).await?;
             repositories::lock(connection, repository_id).await?;
-            links = find_links(connection, Some(repository_id), self).await?;
+            links = find_links(connection, self).await?;
         }
-        let id = upsert(connection, repository_id, self).await?;
-        insert_links(connection, INSERT_BLOBS, id, &links.blobs).await?;
-        insert_links(connection, INSERT_ABSENT, id, &links.absent).await?;
-        insert_links(connection, INSERT_CHILDREN, id, &links.children).await?;
+        let (id, repository_id) = upsert_with_repository(connection, self).await?;
+        let mut batch = Batch::default();
+        insert_links(&mut batch, INSERT_BLOBS, id, &links.blobs);
+        insert_links(&mut batch, INSERT_ABSENT, id, &links.absent);
+        insert_links(&mut batch, INSERT_CHILDREN, id, &links.children);
         let by = self.pushed_by.as_deref();
         let mut tags: Vec<&Tag> = self.tags.iter().collect();
         tags.sort_unstable(); // one order for all writers, so that two of them cannot hold each other up
         for tag in tags {
-            references::set_tag(connection, repository_id, tag, id, by).await?;
+            references::set_tag(&mut batch, repository_id, tag, id, by);
         }
+        batch.execute(connection).await?;
         Ok(PutManifestOutcome::Stored)
     }
 }
@@ -146,23 +159,18 @@ impl Transaction for PutManifest {
 async fn select_digests(
     connection: &mut Connection,
     statement: &'static str,
-    repository_id: i64,
+    repository: &RepositoryName,
     list: String,
 ) -> Result<HashSet<Digest>> {
-    let rows: Vec<(Vec<u8>,)> = sqlx::query_as(statement).bind(repository_id).bind(list).fetch_all(connection).await?;
+    let rows: Vec<(Vec<u8>,)> =
+        sqlx::query_as(statement).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
     rows.iter().map(|(bytes,)| digest(bytes)).collect()
 }
 
-async fn insert_links(
-    connection: &mut Connection,
-    statement: &'static str,
-    manifest_id: i64,
-    digests: &[Digest],
-) -> Result<()> {
+fn insert_links(batch: &mut Batch, statement: &'static str, manifest_id: i64, digests: &[Digest]) {
     if !digests.is_empty() {
-        sqlx::query(statement).bind(manifest_id).bind(json_list(digests)).execute(connection).await?;
+        batch.add(statement).bind(manifest_id).bind(json_list(digests));
     }
-    Ok(())
 }
 
 struct Delete {

@@ -2,7 +2,7 @@
 
 use super::blobs::{digest, json_list, size, stored_size};
 use super::dialect::digest_list;
-use super::{Connection, Store, Transaction, repositories};
+use super::{Batch, Connection, Store, Transaction, repositories};
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 
@@ -36,16 +36,9 @@ statements! {
 
 /// Lets the tag name the manifest, and records it if that is news: in this order, so that the history has the order in
 /// which writers had the tag's row.
-pub(super) async fn set_tag(
-    connection: &mut Connection,
-    repository_id: i64,
-    tag: &Tag,
-    manifest_id: i64,
-    by: Option<&str>,
-) -> Result<()> {
-    sqlx::query(SET_TAG).bind(repository_id).bind(tag.as_str()).bind(manifest_id).execute(&mut *connection).await?;
-    sqlx::query(RECORD_MOVE).bind(manifest_id).bind(tag.as_str()).bind(by).execute(connection).await?;
-    Ok(())
+pub(super) fn set_tag(batch: &mut Batch, repository_id: i64, tag: &Tag, manifest_id: i64, by: Option<&str>) {
+    batch.add(SET_TAG).bind(repository_id).bind(tag.as_str()).bind(manifest_id);
+    batch.add(RECORD_MOVE).bind(manifest_id).bind(tag.as_str()).bind(by);
 }
 
 /// Deletes every tag that names the manifest.

@@ -4,16 +4,16 @@
 use super::blobs::{self, size, stored_size};
 use super::dialect::for_update;
 use super::repositories::{self, microseconds};
-use super::{Connection, Store, Transaction};
+use super::{Batch, Connection, FENCE_DURABILITY, Store, Transaction};
 use crate::{
-    CommitOutcome, CommitUpload, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress, UploadId,
-    UploadRecord,
+    CommitOutcome, CommitUpload, Durability, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress,
+    UploadId, UploadRecord,
 };
 use std::time::Duration;
 
 statements! {
     BEGIN = "INSERT INTO uploads (id, repository_id, principal, received, hash_state, fence, created_at, expires_at) \
-        VALUES ($1, $2, $3, 0, $4, 0, (SELECT now FROM clock), (SELECT now FROM clock) + $5)";
+        SELECT $1, r.id, $3, 0, $4, 0, c.now, c.now + $5 FROM repositories r, clock c WHERE r.name = $2";
     // An object that was attached and never saved to may not even exist: until then the bytes are the staged ones.
     FIND = "SELECT u.received, u.hash_state, u.staged, \
         CASE WHEN u.received > 0 AND COALESCE(octet_length(u.staged), 0) = 0 THEN o.key END, u.fence FROM uploads u \
@@ -62,23 +62,16 @@ async fn select_upload(connection: &mut Connection, address: &UploadAddress) -> 
 
 /// Deletes an object's row and remembers its key for deletion. Not at once: whoever held the session may be about to
 /// make the file, or to write to it.
-pub(super) async fn condemn_object(connection: &mut Connection, object_id: i64, reason: &str) -> Result<()> {
-    sqlx::query(CONDEMN).bind(object_id).bind(reason).execute(&mut *connection).await?;
-    sqlx::query(DELETE_OBJECT).bind(object_id).execute(connection).await?;
-    Ok(())
+fn condemn_object(batch: &mut Batch, object_id: i64, reason: &'static str) {
+    batch.add(CONDEMN).bind(object_id).bind(reason);
+    batch.add(DELETE_OBJECT).bind(object_id);
 }
 
 /// Deletes a session, and condemns the object that it was writing.
-pub(super) async fn end_session(
-    connection: &mut Connection,
-    id: &str,
-    object_id: Option<i64>,
-    reason: &str,
-) -> Result<()> {
-    sqlx::query(DELETE).bind(id).execute(&mut *connection).await?;
-    match object_id {
-        Some(object_id) => condemn_object(connection, object_id, reason).await,
-        None => Ok(()),
+pub(super) fn end_session(batch: &mut Batch, id: &str, object_id: Option<i64>, reason: &'static str) {
+    batch.add(DELETE).bind(id);
+    if let Some(object_id) = object_id {
+        condemn_object(batch, object_id, reason);
     }
 }
 
@@ -95,18 +88,49 @@ struct Begin {
 impl Transaction for Begin {
     type Output = UploadId;
 
+    /// No byte has come yet: where the session is lost its client is told so, and opens another.
+    const DURABILITY: Durability = Durability::Relaxed;
+
     async fn run(&self, connection: &mut Connection) -> Result<UploadId> {
-        let repository_id = repositories::find_or_insert(connection, &self.upload.repository).await?;
-        sqlx::query(BEGIN)
+        if !self.insert(connection).await? {
+            repositories::find_or_insert(connection, &self.upload.repository).await?;
+            self.insert(connection).await?;
+        }
+        Ok(self.id)
+    }
+}
+
+impl Begin {
+    /// False where the repository is new.
+    async fn insert(&self, connection: &mut Connection) -> Result<bool> {
+        let inserted = sqlx::query(BEGIN)
             .bind(self.id.to_string())
-            .bind(repository_id)
+            .bind(self.upload.repository.as_str())
             .bind(&self.upload.principal)
             .bind(&self.upload.hash_state)
             .bind(microseconds(self.upload.lifetime))
             .execute(connection)
             .await?;
-        Ok(self.id)
+        Ok(inserted.rows_affected() == 1)
     }
+}
+
+/// Takes the session for one writer. In two statements: what the session has become while the first one waited for
+/// another writer's transaction, only a statement that begins after the wait sees.
+pub(super) async fn claim(
+    connection: &mut Connection,
+    address: &UploadAddress,
+    lifetime: Duration,
+) -> Result<Option<UploadRecord>> {
+    sqlx::query(CLAIM)
+        .bind(address.id.to_string())
+        .bind(address.repository.as_str())
+        .bind(&address.principal)
+        .bind(microseconds(lifetime))
+        .execute(&mut *connection)
+        .await?;
+    let row = select_upload(connection, address).await?;
+    row.map(|row| upload(address.id, row)).transpose()
 }
 
 struct Claim {
@@ -117,17 +141,10 @@ struct Claim {
 impl Transaction for Claim {
     type Output = Option<UploadRecord>;
 
+    const DURABILITY: Durability = FENCE_DURABILITY;
+
     async fn run(&self, connection: &mut Connection) -> Result<Option<UploadRecord>> {
-        let Self { address, lifetime } = self;
-        sqlx::query(CLAIM)
-            .bind(address.id.to_string())
-            .bind(address.repository.as_str())
-            .bind(&address.principal)
-            .bind(microseconds(*lifetime))
-            .execute(&mut *connection)
-            .await?;
-        let row = select_upload(connection, address).await?;
-        row.map(|row| upload(address.id, row)).transpose()
+        claim(connection, &self.address, self.lifetime).await
     }
 }
 
@@ -139,6 +156,9 @@ struct Extend {
 
 impl Transaction for Extend {
     type Output = bool;
+
+    /// What is lost is an extension, and the next one comes before the time runs out.
+    const DURABILITY: Durability = Durability::Relaxed;
 
     async fn run(&self, connection: &mut Connection) -> Result<bool> {
         let extended = sqlx::query(EXTEND)
@@ -168,10 +188,12 @@ impl Transaction for Attach {
         let Some((abandoned,)) = unsaved else { return Ok(false) };
         let (object_id,): (i64,) =
             sqlx::query_as(INSERT_OBJECT).bind(&self.key).bind(&self.backend).fetch_one(&mut *connection).await?;
-        sqlx::query(ATTACH).bind(&id).bind(object_id).execute(&mut *connection).await?;
+        let mut batch = Batch::default();
+        batch.add(ATTACH).bind(&id).bind(object_id);
         if let Some(abandoned) = abandoned {
-            condemn_object(connection, abandoned, "its writer ended before it saved anything").await?;
+            condemn_object(&mut batch, abandoned, "its writer ended before it saved anything");
         }
+        batch.execute(connection).await?;
         Ok(true)
     }
 }
@@ -208,15 +230,17 @@ impl Transaction for CommitUpload {
             }
         };
         let (blob_id, is_new) = blobs::find_or_insert(connection, &self.digest, self.size, blob_object, inline).await?;
-        blobs::grant(connection, repository_id, blob_id).await?;
+        let mut batch = Batch::default();
+        blobs::add_grant(&mut batch, repository_id, blob_id);
         let id = self.id.to_string();
         match blob_object {
             Some(object_id) if is_new => {
-                sqlx::query(OBJECT_LIVE).bind(object_id).bind(stored_size(self.size)).execute(&mut *connection).await?;
-                end_session(connection, &id, None, "").await?;
+                batch.add(OBJECT_LIVE).bind(object_id).bind(stored_size(self.size));
+                end_session(&mut batch, &id, None, "");
             }
-            _ => end_session(connection, &id, object_id, "the blob was here already").await?,
+            _ => end_session(&mut batch, &id, object_id, "the blob was here already"),
         }
+        batch.execute(connection).await?;
         Ok(CommitOutcome::Committed)
     }
 }
@@ -236,7 +260,9 @@ impl Transaction for Cancel {
             .fetch_optional(&mut *connection)
             .await?;
         let Some((object_id,)) = row else { return Ok(false) };
-        end_session(connection, &id, object_id, "the upload was cancelled").await?;
+        let mut batch = Batch::default();
+        end_session(&mut batch, &id, object_id, "the upload was cancelled");
+        batch.execute(connection).await?;
         Ok(true)
     }
 }

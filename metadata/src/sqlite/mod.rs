@@ -1,13 +1,17 @@
 //! SQLite: one process, one file. One writer with group commit, separate readers, WAL, `synchronous=FULL`: what was
 //! acknowledged survives kill -9 and power loss.
 
+mod batch;
 mod dialect;
+mod level;
 mod writer;
 
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/finish.rs"]
+mod finish;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -19,7 +23,8 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
-use crate::{ConnectOptions, Error, Result};
+use crate::{ConnectOptions, Durability, Error, Result};
+use batch::Batch;
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -29,6 +34,10 @@ use writer::Writer;
 
 type Connection = SqliteConnection;
 type Pool = SqlitePool;
+
+/// What can take the last write from SQLite takes this process, and so every writer that holds a fence: none is left to
+/// meet another one with the same number.
+const FENCE_DURABILITY: Durability = Durability::Relaxed;
 
 /// The migrations of this engine, embedded. Those of a newer release, which another replica has applied, are left be.
 fn migrator() -> sqlx::migrate::Migrator {
@@ -45,6 +54,14 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// The log is folded into the database when it has so many pages: 16 MiB. That happens inside a commit, with two more
+/// fsyncs and a write of each page that has changed. SQLite's own 1000 are reached by less than 100 small blobs.
+const LOG_PAGES: &str = "4000";
+
+/// What the writer may keep of the database in memory, in -KiB: indexes by digest are hit at random, and what is not
+/// here is read again for each write. The readers keep SQLite's own 2 MiB each: there are many of them.
+const WRITER_CACHE: &str = "-8192";
+
 /// The writer, and a pool of readers.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -53,9 +70,12 @@ pub(crate) struct Store {
     file: SqliteConnectOptions,
 }
 
-/// A write of several statements that stand or fall together.
+/// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
 trait Transaction: Send + Sync + 'static {
     type Output: Send + 'static;
+
+    /// What its answer promises.
+    const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
 }
@@ -73,7 +93,8 @@ impl Store {
         if file.get_filename().as_os_str().is_empty() || options.url.contains(":memory:") {
             return Err(Error::Address { reason: "a registry needs a file, not a database in memory".into() });
         }
-        let mut connection = file.clone().connect().await.map_err(Error::Unavailable)?;
+        let writer = file.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("cache_size", WRITER_CACHE);
+        let mut connection = writer.connect().await.map_err(Error::Unavailable)?;
         assert_durable(&mut connection).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
@@ -106,9 +127,9 @@ impl Store {
 
 /// The settings that the promises rest on, as SQLite reports them rather than as we asked for them.
 async fn assert_durable(connection: &mut Connection) -> Result<()> {
-    let (foreign_keys,): (i64,) = sqlx::query_as("PRAGMA foreign_keys").fetch_one(&mut *connection).await?;
-    let (synchronous,): (i64,) = sqlx::query_as("PRAGMA synchronous").fetch_one(&mut *connection).await?;
-    let (journal,): (String,) = sqlx::query_as("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
+    let foreign_keys: i64 = ask("PRAGMA foreign_keys", connection).await?;
+    let synchronous: i64 = ask("PRAGMA synchronous", connection).await?;
+    let journal: String = ask("PRAGMA journal_mode", connection).await?;
     if foreign_keys == 1 && synchronous == 2 && journal == "wal" {
         return Ok(());
     }
@@ -118,6 +139,14 @@ async fn assert_durable(connection: &mut Connection) -> Result<()> {
              2 (FULL), wal: is the file on a file system without shared memory?"
         ),
     })
+}
+
+/// Asks for a setting. Not by a statement from the cache: SQLite writes the answer into it when it compiles it.
+async fn ask<T>(pragma: &'static str, connection: &mut Connection) -> Result<T>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
+{
+    Ok(sqlx::query_scalar(pragma).persistent(false).fetch_one(connection).await?)
 }
 
 #[cfg(test)]
@@ -142,6 +171,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            finish::STATEMENTS,
             manifests::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
@@ -167,6 +197,69 @@ mod tests {
     #[tokio::test]
     async fn the_writer_is_durable() {
         let (store, _folder) = store().await;
+        store.write(AskSettings).await.unwrap();
+    }
+
+    /// Answers the level that its group runs at; or fails, if it is told to.
+    struct AskLevel<const RELAXED: bool> {
+        fails: bool,
+    }
+
+    impl<const RELAXED: bool> Transaction for AskLevel<RELAXED> {
+        type Output = i64;
+
+        const DURABILITY: Durability = if RELAXED { Durability::Relaxed } else { Durability::Durable };
+
+        async fn run(&self, connection: &mut Connection) -> Result<i64> {
+            if self.fails {
+                return Err(Error::NotCommitted("as it was told".into()));
+            }
+            ask("PRAGMA synchronous", connection).await
+        }
+    }
+
+    const FULL: i64 = 2;
+    const NORMAL: i64 = 1;
+
+    #[tokio::test]
+    async fn relaxed_writes_do_not_wait_for_the_disk_and_durable_ones_do() {
+        let (store, _folder) = store().await;
+        for _ in 0..3 {
+            assert_eq!(store.write(AskLevel::<true> { fails: false }).await.unwrap(), NORMAL);
+            assert_eq!(store.write(AskLevel::<true> { fails: false }).await.unwrap(), NORMAL);
+            assert_eq!(store.write(AskLevel::<false> { fails: false }).await.unwrap(), FULL);
+            assert_eq!(store.write(AskLevel::<false> { fails: false }).await.unwrap(), FULL);
+        }
+        // Between groups too, and after a group that was undone.
+        assert!(store.write(AskLevel::<true> { fails: true }).await.is_err());
+        assert_eq!(store.write(AskLevel::<false> { fails: false }).await.unwrap(), FULL);
+    }
+
+    #[tokio::test]
+    async fn a_durable_write_is_durable_in_whatever_company() {
+        let (store, _folder) = store().await;
+        let mut gate = store.owner_connection().await.unwrap();
+        for round in 0..20 {
+            // While this is open the writer waits to begin, and what follows lines up behind its first group.
+            let open = gate.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            let relaxed = futures_util::future::join_all(
+                (0..20).map(|number| store.write(AskLevel::<true> { fails: (number + round) % 7 == 0 })),
+            );
+            let durable =
+                futures_util::future::join_all((0..20).map(|_| store.write(AskLevel::<false> { fails: false })));
+            let again = futures_util::future::join_all((0..20).map(|_| store.write(AskLevel::<true> { fails: false })));
+            let opened = async {
+                tokio::task::yield_now().await;
+                open.commit().await.unwrap();
+            };
+            let (relaxed, durable, again, ()) = tokio::join!(relaxed, durable, again, opened);
+            for level in durable {
+                assert_eq!(level.unwrap(), FULL, "a durable write was told of a commit that did not wait");
+            }
+            for level in relaxed.into_iter().flatten().chain(again.into_iter().flatten()) {
+                assert!([NORMAL, FULL].contains(&level));
+            }
+        }
         store.write(AskSettings).await.unwrap();
     }
 

@@ -1,10 +1,12 @@
 //! The one writer of a SQLite database, with group commit.
 //!
-//! Each write runs in a savepoint of its own; all that wait when the disk is free share one COMMIT, so one fsync. A
-//! write is answered only after that COMMIT.
+//! All writes that wait when the disk is free share one COMMIT, so one fsync; a group of nothing but relaxed writes
+//! does without. A write is answered only after that COMMIT. Each hand-over to the thread that runs SQLite costs as
+//! much as a small statement, so the statements around the writes are few: there are savepoints only in a group that
+//! has failed once.
 
-use super::{Connection, Transaction};
-use crate::{Error, Result};
+use super::{Connection, Transaction, level::Level};
+use crate::{Durability, Error, Result};
 use futures_util::future::BoxFuture;
 use sqlx::Connection as _;
 use std::sync::Arc;
@@ -25,11 +27,15 @@ pub(super) struct Writer {
 
 /// One queued write, whatever it is.
 trait Job: Send {
-    /// Runs the statements. An error says what to tell the others of its group if they fall with it.
+    /// Runs the statements; again from the start where the group was undone. An error says what to tell the others of
+    /// its group if they fall with it.
     fn run<'a>(&'a mut self, connection: &'a mut Connection) -> BoxFuture<'a, Result<()>>;
 
     /// Answers the caller, after the commit that it shares has ended.
     fn answer(self: Box<Self>, committed: &Result<()>);
+
+    /// What the caller was promised.
+    fn durability(&self) -> Durability;
 
     /// Asks the writer to end instead of running anything.
     fn is_stop(&self) -> bool {
@@ -61,6 +67,10 @@ impl<T: Transaction> Job for Write<T> {
         // A caller that has gone away does not want the answer.
         let _ = self.reply.send(answer);
     }
+
+    fn durability(&self) -> Durability {
+        T::DURABILITY
+    }
 }
 
 /// Ends the writer once all that was queued before it is committed.
@@ -72,6 +82,10 @@ impl Job for Stop {
     }
 
     fn answer(self: Box<Self>, _: &Result<()>) {}
+
+    fn durability(&self) -> Durability {
+        Durability::Durable
+    }
 
     fn is_stop(&self) -> bool {
         true
@@ -87,9 +101,11 @@ fn share(failure: &Error) -> Error {
 }
 
 impl Writer {
+    /// Takes over a connection whose settings are those of [`super::assert_durable`].
     pub(super) fn start(connection: Connection) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(write_groups(connection, jobs));
+        let groups = Groups { connection, level: Level::at_rest(), jobs: Jobs { queue: jobs, left: None } };
+        let task = tokio::spawn(groups.write_all());
         Self { queue, task: Arc::new(Mutex::new(Some(task))) }
     }
 
@@ -110,52 +126,138 @@ impl Writer {
     }
 }
 
-async fn write_groups(mut connection: Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
-    while let Some(first) = jobs.recv().await {
-        let mut group = vec![first];
-        let outcome = write_group(&mut connection, &mut group, &mut jobs).await;
-        if let Err(error) = &outcome {
-            tracing::error!(%error, writes = group.len(), "a group of writes was not committed");
-            // Fails where SQLite has already rolled back by itself, which is what is wanted.
-            let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
-        }
-        let stop = group.iter().any(|job| job.is_stop());
-        for job in group {
-            job.answer(&outcome);
-        }
-        if stop {
-            break;
-        }
-    }
-    let _ = connection.close().await;
+/// What is waiting to be written.
+struct Jobs {
+    queue: mpsc::Receiver<Box<dyn Job>>,
+    /// Taken from the queue, and not of the group that was open then.
+    left: Option<Box<dyn Job>>,
 }
 
-/// Runs the group, which grows by what arrives meanwhile, and commits it.
-async fn write_group(
-    connection: &mut Connection,
-    group: &mut Vec<Box<dyn Job>>,
-    jobs: &mut mpsc::Receiver<Box<dyn Job>>,
-) -> Result<()> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let mut next = 0;
-    while next < group.len() {
-        sqlx::query("SAVEPOINT job").execute(&mut *connection).await?;
-        if let Err(failure) = group[next].run(connection).await
-            && sqlx::query("ROLLBACK TO job").execute(&mut *connection).await.is_err()
-        {
-            // SQLite has undone the whole group by itself, as it may when the disk is full.
-            return Err(failure);
-        }
-        sqlx::query("RELEASE job").execute(&mut *connection).await?;
-        next += 1;
-        if next == group.len()
-            && next < MAX_GROUP
-            && !group[next - 1].is_stop()
-            && let Ok(job) = jobs.try_recv()
-        {
-            group.push(job);
+impl Jobs {
+    /// The first job of a group, once there is one; `None` when there will be no more.
+    async fn wait(&mut self) -> Option<Box<dyn Job>> {
+        match self.left.take() {
+            Some(job) => Some(job),
+            None => self.queue.recv().await,
         }
     }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
+
+    /// Puts into the group what is waiting and may be in it. A group is as durable as the most demanding of its
+    /// writes, but that cannot change once it has begun.
+    fn join(&mut self, group: &mut Group, has_begun: bool) {
+        while group.jobs.len() < MAX_GROUP && !group.has_stop() && self.left.is_none() {
+            let Ok(job) = self.queue.try_recv() else { return };
+            if has_begun && group.durability == Durability::Relaxed && job.durability() == Durability::Durable {
+                self.left = Some(job);
+            } else {
+                group.push(job);
+            }
+        }
+    }
+}
+
+/// Writes that share a transaction.
+struct Group {
+    jobs: Vec<Box<dyn Job>>,
+    durability: Durability,
+}
+
+impl Group {
+    fn of(first: Box<dyn Job>) -> Self {
+        Self { durability: first.durability(), jobs: vec![first] }
+    }
+
+    fn push(&mut self, job: Box<dyn Job>) {
+        if job.durability() == Durability::Durable {
+            self.durability = Durability::Durable;
+        }
+        self.jobs.push(job);
+    }
+
+    fn has_stop(&self) -> bool {
+        self.jobs.last().is_some_and(|job| job.is_stop())
+    }
+}
+
+/// Whether a write that fails takes the others of its group with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Savepoints {
+    /// It does: then all of them are run again with savepoints.
+    None,
+    /// Each write is in one.
+    EachWrite,
+}
+
+struct Groups {
+    connection: Connection,
+    level: Level,
+    jobs: Jobs,
+}
+
+impl Groups {
+    async fn write_all(mut self) {
+        while let Some(first) = self.jobs.wait().await {
+            let mut group = Group::of(first);
+            self.jobs.join(&mut group, false);
+            let outcome = self.write(&mut group).await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, writes = group.jobs.len(), "a group of writes was not committed");
+            }
+            let stop = group.has_stop();
+            for job in group.jobs {
+                job.answer(&outcome);
+            }
+            if stop {
+                break;
+            }
+        }
+        let _ = self.connection.close().await;
+    }
+
+    /// Commits the group. If one of its writes fails, all are run again without it: that is rare, and so the many that
+    /// do not fail need no savepoints.
+    async fn write(&mut self, group: &mut Group) -> Result<()> {
+        if self.attempt(group, Savepoints::None).await.is_err() {
+            self.attempt(group, Savepoints::EachWrite).await?;
+        }
+        self.level.commit(&mut self.connection).await
+    }
+
+    /// Runs the group in a transaction that stays open; none does if it fails.
+    async fn attempt(&mut self, group: &mut Group, savepoints: Savepoints) -> Result<()> {
+        self.level.begin(&mut self.connection, group.durability).await?;
+        let outcome = self.run(group, savepoints).await;
+        if outcome.is_err() {
+            self.level.roll_back(&mut self.connection).await;
+        }
+        outcome
+    }
+
+    /// Runs the writes of the group, which grows by what arrives meanwhile.
+    async fn run(&mut self, group: &mut Group, savepoints: Savepoints) -> Result<()> {
+        let mut next = 0;
+        while next < group.jobs.len() {
+            let job = &mut group.jobs[next];
+            match savepoints {
+                Savepoints::None => job.run(&mut self.connection).await?,
+                Savepoints::EachWrite => run_in_savepoint(&mut self.connection, &mut **job).await?,
+            }
+            next += 1;
+            self.jobs.join(group, true);
+        }
+        Ok(())
+    }
+}
+
+/// Undoes a write that fails. An error is that of the group.
+async fn run_in_savepoint(connection: &mut Connection, job: &mut dyn Job) -> Result<()> {
+    sqlx::query("SAVEPOINT job").execute(&mut *connection).await?;
+    if let Err(failure) = job.run(connection).await
+        && sqlx::query("ROLLBACK TO job").execute(&mut *connection).await.is_err()
+    {
+        // SQLite has undone the whole group by itself, as it may when the disk is full.
+        return Err(failure);
+    }
+    sqlx::query("RELEASE job").execute(&mut *connection).await?;
     Ok(())
 }

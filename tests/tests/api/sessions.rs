@@ -27,6 +27,7 @@ on_both!(
     a_body_that_breaks_off_is_kept_and_taken_up_again,
     a_client_that_hangs_up_can_come_back,
     a_body_that_stalls_is_told_so_and_kept,
+    the_end_of_a_session_that_is_none_is_refused_before_its_bytes_come,
     a_restart_loses_no_session,
 );
 
@@ -335,6 +336,25 @@ async fn a_body_that_stalls_is_told_so_and_kept(backend: Backend) {
         assert_eq!(answer.json()["errors"][0]["code"], "BLOB_UPLOAD_INVALID");
         assert_goes_on(&client, "sessions/stalled", &upload, &blob, half + 10).await;
     }
+}
+
+/// The server takes a small end at once, without a claim before it; a client that withholds it is told all the same.
+async fn the_end_of_a_session_that_is_none_is_refused_before_its_bytes_come(backend: Backend) {
+    let client = shared_client(backend);
+    let (upload, blob, half) = half_done(&client, "sessions/withheld", 1000).await;
+    let end = format!("{upload}?digest={}", blob.digest);
+    let out_of_order = format!("content-length: 10\r\ncontent-range: {}-{}\r\n", half + 1, half + 10);
+    let mut open = OpenRequest::begin(shared_server(backend).address(), "PUT", &end, &out_of_order);
+    open.send(b"x");
+    assert_eq!(open.answer().status, 416);
+    eventually("ready for the next writer", || async {
+        let deleted = client.delete(&upload).await;
+        (deleted.status() == 204).then_some(())
+    })
+    .await;
+    let mut open = OpenRequest::begin(shared_server(backend).address(), "PUT", &end, "content-length: 10\r\n");
+    open.send(b"x");
+    assert_eq!(open.answer().status, 404);
 }
 
 async fn a_restart_loses_no_session(backend: Backend) {
