@@ -19,6 +19,7 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
+use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Error, Result};
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
@@ -58,10 +59,15 @@ trait Transaction: Send + Sync + 'static {
     type Output: Send + 'static;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
+
+    /// What others may have read that is another, or gone, after this. What is only added needs no mention.
+    fn changes(&self) -> Vec<Change> {
+        Vec::new()
+    }
 }
 
 impl Store {
-    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self> {
+    pub(crate) async fn connect(options: &ConnectOptions, cache: Cache) -> Result<Self> {
         let file = SqliteConnectOptions::from_str(&options.url)
             .map_err(|error| Error::Address { reason: error.to_string() })?
             .create_if_missing(true)
@@ -81,7 +87,9 @@ impl Store {
             .connect_with(file.clone().pragma("query_only", "ON"))
             .await
             .map_err(Error::Unavailable)?;
-        Ok(Self { pool, writer: Writer::start(connection), file })
+        // This process owns the database: nobody else changes what it has read.
+        cache.open();
+        Ok(Self { pool, writer: Writer::start(connection, cache), file })
     }
 
     /// Where reads run.
@@ -129,8 +137,9 @@ mod tests {
     async fn store() -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
-        let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60) };
-        let store = Store::connect(&options).await.unwrap();
+        let options =
+            ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         store.migrate().await.unwrap();
         (store, folder)
     }

@@ -4,6 +4,7 @@
 //! write is answered only after that COMMIT.
 
 use super::{Connection, Transaction};
+use crate::cache::{Announcement, Cache};
 use crate::{Error, Result};
 use futures_util::future::BoxFuture;
 use sqlx::Connection as _;
@@ -21,6 +22,7 @@ const QUEUE: usize = 1024;
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    cache: Cache,
 }
 
 /// One queued write, whatever it is.
@@ -40,6 +42,8 @@ trait Job: Send {
 struct Write<T: Transaction> {
     work: T,
     output: Option<Result<T::Output>>,
+    /// Made before the answer; and if there never is one, when the job is dropped, which is after its last statement.
+    announcement: Announcement,
     reply: oneshot::Sender<Result<T::Output>>,
 }
 
@@ -58,6 +62,7 @@ impl<T: Transaction> Job for Write<T> {
             (_, Err(failure)) => Err(share(failure)),
             (None, Ok(())) => Err(Error::NotCommitted("the write was not run".into())),
         };
+        drop(self.announcement);
         // A caller that has gone away does not want the answer.
         let _ = self.reply.send(answer);
     }
@@ -87,15 +92,16 @@ fn share(failure: &Error) -> Error {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Self {
+    pub(super) fn start(connection: Connection, cache: Cache) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let task = tokio::spawn(write_groups(connection, jobs));
-        Self { queue, task: Arc::new(Mutex::new(Some(task))) }
+        Self { queue, task: Arc::new(Mutex::new(Some(task))), cache }
     }
 
     pub(super) async fn run<T: Transaction>(&self, work: T) -> Result<T::Output> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Write { work, output: None, reply });
+        let announcement = self.cache.announce(work.changes());
+        let job = Box::new(Write { work, output: None, announcement, reply });
         self.queue.send(job).await.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?;
         answer.await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }
