@@ -3,6 +3,7 @@
 use http::{Method, StatusCode};
 use longshore_gc::Collected;
 use prometheus_client::{
+    collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
@@ -84,6 +85,12 @@ impl Metrics {
             metrics.last_collection.clone(),
         );
         Self { registry: Mutex::new(registry), ..metrics }
+    }
+
+    /// Adds numbers that are asked for at each look.
+    pub(crate) fn add(&self, numbers: impl Collector) {
+        let mut registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        registry.register_collector(Box::new(numbers));
     }
 
     /// Counts a request that has ended.

@@ -1,7 +1,9 @@
 //! What the server says about itself: logs, one line per request, metrics.
 
 pub(crate) mod access_log;
+mod cache;
 pub(crate) mod logs;
 mod metrics;
 
+pub(crate) use cache::CacheMetrics;
 pub(crate) use metrics::{Metrics, RequestLabels};
