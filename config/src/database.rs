@@ -1,7 +1,7 @@
 //! `database`: which metadata database, and how many connections to it.
 
 use crate::secret::MASK;
-use crate::{Secret, duration};
+use crate::{ByteSize, Secret, duration};
 use serde::{Deserialize, Serialize, Serializer};
 use std::time::Duration;
 
@@ -19,11 +19,13 @@ pub struct Database {
     /// How long a request waits for a free connection before it fails. Default 5 s.
     #[serde(with = "duration")]
     pub acquire_timeout: Duration,
+    /// Memory for what is read most: manifests, tags, small blobs. Default 32 MiB; 0 keeps nothing.
+    pub cache_size: ByteSize,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, max_connections: 16, acquire_timeout: Duration::from_secs(5) }
+        Self { url: None, max_connections: 16, acquire_timeout: Duration::from_secs(5), cache_size: ByteSize::mib(32) }
     }
 }
 

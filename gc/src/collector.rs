@@ -60,7 +60,8 @@ mod tests {
     async fn place(object_delay: Duration) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
-        let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60) };
+        let options =
+            ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
         let metadata = Metadata::connect(&options).await.unwrap();
         metadata.migrate().await.unwrap();
         let promise = Duration::from_secs(60);

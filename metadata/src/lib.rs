@@ -2,23 +2,36 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::duplicate_mod, reason = "queries are written once and compiled for each engine")]
 
+/// Calls the same method on whichever engine is there: the two are compiled from the same source file.
+macro_rules! on_engine {
+    ($self:ident.$($call:tt)+) => {
+        match &$self.engine {
+            $crate::Engine::Postgres(store) => store.$($call)+.await,
+            $crate::Engine::Sqlite(store) => store.$($call)+.await,
+        }
+    };
+}
+
 #[macro_use]
 mod statements;
+mod cache;
 mod durability;
 mod error;
 mod postgres;
+mod reads;
 mod records;
 mod sqlite;
 
 use durability::Durability;
 pub use error::Error;
 pub use records::{
-    BlobContent, BlobRecord, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome, FinishUpload,
-    Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob, PutManifest,
-    PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone, UploadAddress, UploadId,
-    UploadRecord,
+    BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
+    FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob,
+    PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone,
+    UploadAddress, UploadId, UploadRecord,
 };
 
+use cache::Cache;
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::time::Duration;
 
@@ -34,28 +47,26 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// How long a request waits for a free connection before it is answered as overload.
     pub acquire_timeout: Duration,
+    /// The most bytes of manifests, tags and small blobs that are kept in memory; 0 reads each of them from the
+    /// database. With Postgres, one more connection is held where it is not 0.
+    pub cache_size: u64,
 }
 
 /// A handle on the registry's database. Cheap to clone.
 ///
-/// Each method is one read, or one transaction held inside: no transaction is ever open while bytes move.
+/// Each method is one read, or one transaction held inside: no transaction is ever open while bytes move. What is read
+/// most is answered from memory while that is right: [`Metadata::find_manifest`], [`Metadata::find_tag`],
+/// [`Metadata::find_blob`] and [`Metadata::promise_blob`].
 #[derive(Debug, Clone)]
-pub struct Metadata(Engine);
+pub struct Metadata {
+    engine: Engine,
+    cache: Cache,
+}
 
 #[derive(Debug, Clone)]
 enum Engine {
     Postgres(postgres::Store),
     Sqlite(sqlite::Store),
-}
-
-/// Calls the same method on whichever engine is there: the two are compiled from the same source file.
-macro_rules! on_engine {
-    ($self:ident.$($call:tt)+) => {
-        match &$self.0 {
-            Engine::Postgres(store) => store.$($call)+.await,
-            Engine::Sqlite(store) => store.$($call)+.await,
-        }
-    };
 }
 
 impl Metadata {
@@ -64,19 +75,20 @@ impl Metadata {
     /// # Errors
     /// [`Error::Address`] for a URL of another kind, [`Error::Unavailable`] where nothing answers.
     pub async fn connect(options: &ConnectOptions) -> Result<Self> {
+        let cache = Cache::new(options.cache_size);
         let engine = if options.url.starts_with("sqlite:") {
-            Engine::Sqlite(sqlite::Store::connect(options).await?)
+            Engine::Sqlite(sqlite::Store::connect(options, cache.clone()).await?)
         } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
-            Engine::Postgres(postgres::Store::connect(options).await?)
+            Engine::Postgres(postgres::Store::connect(options, cache.clone()).await?)
         } else {
             return Err(Error::Address { reason: "it starts with neither sqlite: nor postgres:".into() });
         };
-        Ok(Self(engine))
+        Ok(Self { engine, cache })
     }
 
     /// The name of the engine, for logs: `postgres` or `sqlite`.
     pub fn engine(&self) -> &'static str {
-        match self.0 {
+        match self.engine {
             Engine::Postgres(_) => "postgres",
             Engine::Sqlite(_) => "sqlite",
         }
@@ -100,7 +112,13 @@ impl Metadata {
 
     /// Closes the connections, after what is under way has ended.
     pub async fn close(&self) {
+        self.cache.close();
         on_engine!(self.close());
+    }
+
+    /// How the cache of reads is used: cheap enough to be asked at each look at the metrics.
+    pub fn cache_usage(&self) -> CacheUsage {
+        self.cache.usage()
     }
 
     /// Sets how long things are promised, where it differs from what the database holds.
@@ -116,17 +134,6 @@ impl Metadata {
     /// A page of tags in byte order, after `after`; `None` where the repository is unknown.
     pub async fn list_tags(&self, repository: &RepositoryName, after: &str, limit: u32) -> Result<Option<Vec<Tag>>> {
         on_engine!(self.list_tags(repository, after, limit))
-    }
-
-    /// The blob with its inline bytes, if the repository holds it.
-    pub async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
-        on_engine!(self.find_blob(repository, digest))
-    }
-
-    /// The size of the blob, if the repository holds it; and from now on it stays for the promised time even if no
-    /// manifest comes to name it. Writes only when less than the promise remains.
-    pub async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
-        on_engine!(self.promise_blob(repository, digest))
     }
 
     /// Stores a small blob in its row and grants it to the repository: one transaction, no object.
@@ -207,16 +214,6 @@ impl Metadata {
     /// Stores a manifest with everything that follows from it: what it needs, its tags, their history.
     pub async fn put_manifest(&self, manifest: PutManifest) -> Result<PutManifestOutcome> {
         on_engine!(self.put_manifest(manifest))
-    }
-
-    /// The manifest of this digest.
-    pub async fn find_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
-        on_engine!(self.find_manifest(repository, digest))
-    }
-
-    /// The manifest that the tag names.
-    pub async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
-        on_engine!(self.find_tag(repository, tag))
     }
 
     /// Deletes the manifest and the tags that name it.

@@ -1,7 +1,8 @@
 //! What goes into the database and what comes out, in the registry's own words: no SQL types here.
 
+use bytes::Bytes;
 use longshore_oci::{Digest, RepositoryName, Tag};
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// The name of an upload session, as it stands in the session's Location.
@@ -40,15 +41,15 @@ pub struct Lifetimes {
     pub object_delay: Duration,
 }
 
-/// Where the bytes of a blob are.
+/// Where the bytes of a blob are. Clones share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobContent {
     /// In the row.
-    Inline(Vec<u8>),
+    Inline(Bytes),
     /// In the object of this key.
     Object {
         /// The object's key.
-        key: String,
+        key: Arc<str>,
     },
 }
 
@@ -276,15 +277,15 @@ pub enum PutManifestOutcome {
     },
 }
 
-/// A manifest.
+/// A manifest. Clones share their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestRecord {
     /// Its digest, of the algorithm that it was pushed with.
     pub digest: Digest,
     /// What it is served as.
-    pub media_type: String,
+    pub media_type: Arc<str>,
     /// The exact bytes.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// Which referrers to list.
@@ -333,6 +334,21 @@ pub struct Tombstone {
     pub key: String,
     /// What was known of its size.
     pub size: u64,
+}
+
+/// How the cache of reads is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheUsage {
+    /// Whether it answers at present. On Postgres it does not while this process hears nothing of other replicas.
+    pub is_open: bool,
+    /// Reads that were answered from memory, since the start.
+    pub hits: u64,
+    /// Reads that the database was asked for.
+    pub misses: u64,
+    /// How much is kept, or about that: the books are brought up to date now and then.
+    pub entries: u64,
+    /// In bytes, with what it costs to keep them.
+    pub bytes: u64,
 }
 
 /// Where the schema stands.

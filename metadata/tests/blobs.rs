@@ -20,7 +20,7 @@ on_both_engines!(
 );
 
 fn inline(content: &str) -> BlobRecord {
-    BlobRecord { size: content.len() as u64, content: BlobContent::Inline(content.as_bytes().to_vec()) }
+    BlobRecord { size: content.len() as u64, content: BlobContent::Inline(content.as_bytes().to_vec().into()) }
 }
 
 async fn a_small_blob_lives_in_its_row(database: Database) {
@@ -46,7 +46,7 @@ async fn a_large_blob_is_found_by_its_key(database: Database) {
     let digest = commit.digest;
     assert_eq!(database.metadata.commit_upload(commit).await.unwrap(), CommitOutcome::Committed);
     let found = database.metadata.find_blob(&repository("app"), &digest).await.unwrap();
-    let content = BlobContent::Object { key: "objects/1".to_owned() };
+    let content = BlobContent::Object { key: "objects/1".into() };
     assert_eq!(found, Some(BlobRecord { size: SIZE, content }));
     assert_eq!(database.metadata.promise_blob(&repository("app"), &digest).await.unwrap(), Some(SIZE));
     let live = "SELECT size FROM objects WHERE state = 'live'";

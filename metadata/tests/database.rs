@@ -41,6 +41,11 @@ impl Empty {
     pub(crate) fn postgres() -> Self {
         // Deadlocks are found after 20 ms instead of a second: some tests make them on purpose.
         let url = format!("{}?options[deadlock_timeout]=20ms", Postgres::shared().create_database());
+        Self::at(url)
+    }
+
+    /// At an address, whatever there is.
+    pub(crate) fn at(url: String) -> Self {
         Self { url, _folder: None }
     }
 
@@ -48,12 +53,23 @@ impl Empty {
     pub(crate) async fn connect(&self) -> Metadata {
         connect(&self.url).await
     }
+
+    /// The same, with a cache of so many bytes.
+    pub(crate) async fn connect_with_cache(&self, cache_size: u64) -> Metadata {
+        connect_with_cache(&self.url, cache_size).await
+    }
 }
 
-/// Opens the database as a process of the product would.
+/// Opens the database as a process of the product would, but without a cache: tests ask what the database holds, and
+/// change it and its clock behind the product's back. What the cache adds is for `cache.rs`.
 pub(crate) async fn connect(url: &str) -> Metadata {
+    connect_with_cache(url, 0).await
+}
+
+async fn connect_with_cache(url: &str, cache_size: u64) -> Metadata {
     let acquire_timeout = Duration::from_secs(60);
-    Metadata::connect(&ConnectOptions { url: url.to_owned(), max_connections: 10, acquire_timeout }).await.unwrap()
+    let options = ConnectOptions { url: url.to_owned(), max_connections: 10, acquire_timeout, cache_size };
+    Metadata::connect(&options).await.unwrap()
 }
 
 impl Database {

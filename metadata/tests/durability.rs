@@ -111,8 +111,12 @@ async fn an_address_that_is_no_database_is_refused_without_repeating_it() {
         "sqlite:",
         "postgres://:secret@host:port",
     ] {
-        let options =
-            ConnectOptions { url: url.to_owned(), max_connections: 1, acquire_timeout: Duration::from_secs(1) };
+        let options = ConnectOptions {
+            url: url.to_owned(),
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(1),
+            cache_size: 0,
+        };
         let error = Metadata::connect(&options).await.expect_err(url);
         assert!(matches!(error, Error::Address { .. }), "{url}: {error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
@@ -123,7 +127,7 @@ async fn an_address_that_is_no_database_is_refused_without_repeating_it() {
 async fn a_database_that_does_not_answer_is_unavailable() {
     // Port 1 of this machine: nothing listens there.
     let url = "postgres://postgres@127.0.0.1:1/longshore".to_owned();
-    let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(1) };
+    let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(1), cache_size: 0 };
     let error = Metadata::connect(&options).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
 }

@@ -24,6 +24,7 @@ macro_rules! on_both_engines {
 }
 
 mod blobs;
+mod cache;
 mod collection;
 mod content;
 mod database;
@@ -36,6 +37,7 @@ mod orders;
 mod queue;
 mod races;
 mod referrers;
+mod replicas;
 mod schema;
 mod tags;
 mod uploads;

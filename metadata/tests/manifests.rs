@@ -46,7 +46,7 @@ async fn a_manifest_is_found_by_digest_and_by_tag(database: Database) {
     let body = vec![b'{', 0, 0xff, b'\n', b'}'];
     let digest = Digest::of(Algorithm::Sha256, &body);
     let put = PutManifest { body: body.clone(), digest, ..tagged(manifest("app", ""), &["latest", "v1"]) };
-    let expected = Some(ManifestRecord { digest, media_type: put.media_type.clone(), body });
+    let expected = Some(ManifestRecord { digest, media_type: put.media_type.as_str().into(), body: body.into() });
     database.push(put).await;
     assert_eq!(find(&database, &digest).await, expected);
     for name in ["latest", "v1"] {
@@ -166,7 +166,7 @@ async fn a_manifest_that_comes_again_is_the_same_one(database: Database) {
     let docker = "application/vnd.docker.distribution.manifest.v2+json";
     database.push(PutManifest { media_type: docker.to_owned(), ..by(first, "bob") }).await;
     assert_eq!(database.inside.manifest_id(&digest).await, id);
-    assert_eq!(find(&database, &digest).await.unwrap().media_type, docker);
+    assert_eq!(&*find(&database, &digest).await.unwrap().media_type, docker);
     assert_eq!(database.inside.texts("SELECT pushed_by FROM manifests").await, ["bob"]);
     let pushed_at = database.inside.number("SELECT pushed_at FROM manifests", &[]).await;
     assert_eq!(pushed_at, Some(database.now().await));

@@ -189,7 +189,7 @@ async fn few_bytes_end_in_a_row(database: Database) {
     let fence = database.claim(&address).await;
     assert!(save(&database, progress(address.id, fence, 4, "blob")).await);
     assert_eq!(commit(&database, inline_commit(address.id, fence, "blob")).await, CommitOutcome::Committed);
-    assert_eq!(content(&database, "app", "blob").await, Some(BlobContent::Inline(b"blob".to_vec())));
+    assert_eq!(content(&database, "app", "blob").await, Some(BlobContent::Inline(b"blob".as_slice().into())));
     assert_nothing_is_left_over(&database).await;
 }
 
@@ -197,13 +197,13 @@ async fn no_bytes_end_in_a_row(database: Database) {
     let address = database.open_upload("app").await;
     let fence = database.claim(&address).await;
     assert_eq!(commit(&database, inline_commit(address.id, fence, "")).await, CommitOutcome::Committed);
-    assert_eq!(content(&database, "app", "").await, Some(BlobContent::Inline(vec![])));
+    assert_eq!(content(&database, "app", "").await, Some(BlobContent::Inline(vec![].into())));
     assert_nothing_is_left_over(&database).await;
 }
 
 async fn many_bytes_end_in_an_object(database: Database) {
     database.upload_blob("app", "objects/1", "layer").await;
-    let expected = BlobContent::Object { key: "objects/1".to_owned() };
+    let expected = BlobContent::Object { key: "objects/1".into() };
     assert_eq!(content(&database, "app", "layer").await, Some(expected));
     assert_eq!(condemned(&database).await, Vec::<String>::new());
     assert_nothing_is_left_over(&database).await;
@@ -217,7 +217,7 @@ async fn a_digest_that_is_here_already_condemns_the_own_object(database: Databas
         assert_eq!(commit(&database, session).await, CommitOutcome::Committed);
     }
     for name in ["one", "two"] {
-        let expected = BlobContent::Object { key: "objects/1".to_owned() };
+        let expected = BlobContent::Object { key: "objects/1".into() };
         assert_eq!(content(&database, name, "layer").await, Some(expected));
     }
     assert_eq!(condemned(&database).await, ["objects/2", "objects/3"]);
@@ -228,7 +228,7 @@ async fn a_small_blob_condemns_the_object_that_it_did_not_need(database: Databas
     let session = database.attached_upload("app", "objects/1", "blob").await;
     let session = CommitUpload { content: StoredContent::Inline(b"blob".to_vec()), ..session };
     assert_eq!(commit(&database, session).await, CommitOutcome::Committed);
-    assert_eq!(content(&database, "app", "blob").await, Some(BlobContent::Inline(b"blob".to_vec())));
+    assert_eq!(content(&database, "app", "blob").await, Some(BlobContent::Inline(b"blob".as_slice().into())));
     assert_eq!(condemned(&database).await, ["objects/1"]);
     assert_nothing_is_left_over(&database).await;
 }
@@ -250,7 +250,7 @@ async fn an_object_that_was_never_saved_to_is_not_gone_on_with(database: Databas
         let session =
             CommitUpload { content: StoredContent::AttachedObject, ..inline_commit(address.id, record.fence, &whole) };
         assert_eq!(commit(&database, session).await, CommitOutcome::Committed);
-        let expected = BlobContent::Object { key: format!("objects/live{received}") };
+        let expected = BlobContent::Object { key: format!("objects/live{received}").into() };
         assert_eq!(content(&database, "app", &whole).await, Some(expected));
     }
     assert_eq!(condemned(&database).await, ["objects/dead0", "objects/dead3"]);

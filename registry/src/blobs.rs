@@ -43,7 +43,7 @@ impl Registry {
         let record =
             self.metadata.find_blob(repository, digest).await?.ok_or(Error::BlobUnknown { digest: *digest })?;
         let content = match record.content {
-            BlobContent::Inline(bytes) => Content::Inline(bytes.into()),
+            BlobContent::Inline(bytes) => Content::Inline(bytes),
             BlobContent::Object { key } => Content::Object(key.parse().map_err(|error| {
                 longshore_metadata::Error::Damaged { table: "objects", reason: format!("{error}") }
             })?),

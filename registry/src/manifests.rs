@@ -4,6 +4,7 @@ use crate::{Error, Registry, Result, Rules};
 use bytes::Bytes;
 use longshore_metadata::{DeleteOutcome, ManifestRecord, NamedBlob, PutManifest, PutManifestOutcome};
 use longshore_oci::{Algorithm, BlobReference, Digest, Manifest, Reference, RepositoryName, Tag};
+use std::sync::Arc;
 
 /// A manifest as it is served.
 #[derive(Debug, Clone)]
@@ -11,7 +12,7 @@ pub struct StoredManifest {
     /// By which it was found, or which its tag names.
     pub digest: Digest,
     /// As it was pushed.
-    pub media_type: String,
+    pub media_type: Arc<str>,
     /// Its exact bytes.
     pub body: Bytes,
 }
@@ -76,7 +77,7 @@ impl Registry {
         };
         let ManifestRecord { digest, media_type, body } =
             record.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
-        Ok(StoredManifest { digest, media_type, body: body.into() })
+        Ok(StoredManifest { digest, media_type, body })
     }
 
     /// Deletes a tag; or a manifest with all its tags, unless an index needs it.

@@ -103,6 +103,7 @@ database:
   url: null
   max_connections: 16
   acquire_timeout: 5s
+  cache_size: 32MiB
 storage:
   path: ./data
   inline_max: 16KiB

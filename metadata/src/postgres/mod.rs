@@ -3,6 +3,7 @@
 
 mod batch;
 mod dialect;
+mod notifications;
 
 #[path = "../queries/blobs.rs"]
 mod blobs;
@@ -21,13 +22,15 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
+use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
+use notifications::Listener;
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 type Connection = PgConnection;
 type Pool = PgPool;
@@ -62,6 +65,9 @@ const MAX_ATTEMPTS: u32 = 8;
 pub(crate) struct Store {
     pool: Pool,
     address: PgConnectOptions,
+    cache: Cache,
+    /// Where there is a cache.
+    listener: Option<Arc<Listener>>,
 }
 
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
@@ -72,10 +78,15 @@ trait Transaction: Send + Sync + 'static {
     const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
+
+    /// What others may have read that is another, or gone, after this. What is only added needs no mention.
+    fn changes(&self) -> Vec<Change> {
+        Vec::new()
+    }
 }
 
 impl Store {
-    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self> {
+    pub(crate) async fn connect(options: &ConnectOptions, cache: Cache) -> Result<Self> {
         let address = PgConnectOptions::from_str(&options.url)
             .map_err(|error| Error::Address { reason: error.to_string() })?
             .application_name("longshore");
@@ -86,7 +97,9 @@ impl Store {
             .connect_with(address.clone())
             .await
             .map_err(Error::Unavailable)?;
-        Ok(Self { pool, address })
+        let listener = || Arc::new(Listener::start(pool.clone(), address.clone(), cache.clone()));
+        let listener = cache.is_on().then(listener);
+        Ok(Self { pool, address, cache, listener })
     }
 
     /// Where reads run.
@@ -100,6 +113,10 @@ impl Store {
     }
 
     async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
+        // Dropped at the end of this function, so after the commit and before the answer. Where the outcome is not known
+        // (the caller has gone away, or the connection, in the middle of a commit), nobody was told that it is done; if
+        // it comes to be done yet, the commit brings its notification.
+        let _announcement = self.cache.announce(work.changes());
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -125,7 +142,14 @@ impl Store {
     }
 
     pub(crate) async fn close(&self) {
+        self.stop_listening();
         self.pool.close().await;
+    }
+
+    pub(crate) fn stop_listening(&self) {
+        if let Some(listener) = &self.listener {
+            listener.stop();
+        }
     }
 }
 
@@ -159,8 +183,9 @@ mod tests {
     #[tokio::test]
     async fn every_statement_is_understood() {
         let url = Postgres::shared().create_database();
-        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
-        let store = Store::connect(&options).await.unwrap();
+        let options =
+            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         store.migrate().await.unwrap();
         let mut connection = store.owner_connection().await.unwrap();
         let files = [
@@ -171,6 +196,7 @@ mod tests {
             references::STATEMENTS,
             repositories::STATEMENTS,
             uploads::STATEMENTS,
+            notifications::STATEMENTS,
         ];
         for (name, sql) in files.concat() {
             let prepared = connection.prepare(sql.into_sql_str()).await;
@@ -181,8 +207,9 @@ mod tests {
     #[tokio::test]
     async fn commits_are_durable_on_a_server_whose_default_is_not() {
         let url = Postgres::shared().create_database();
-        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
-        let store = Store::connect(&options).await.unwrap();
+        let options =
+            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         let mut plain = store.owner_connection().await.unwrap();
         let show = "SHOW synchronous_commit";
         let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();

@@ -3,8 +3,10 @@
 
 use super::dialect::for_key_share;
 use super::{Batch, Connection, Store, Transaction, repositories};
+use crate::cache::{Change, Promised};
 use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
 use longshore_oci::{Digest, RepositoryName};
+use std::time::Duration;
 
 statements! {
     FIND = "SELECT b.size, b.inline, o.key FROM repositories r \
@@ -124,6 +126,12 @@ impl Transaction for PutInlineBlob {
     }
 }
 
+/// A blob by its row: its size, and by how much its lease outlasts what is promised, in microseconds.
+fn promised(stored: i64, spare: i64) -> Result<Promised> {
+    let spare = Duration::from_micros(u64::try_from(spare).unwrap_or(0));
+    Ok(Promised { size: size(stored)?, spare })
+}
+
 struct Renew {
     repository: RepositoryName,
     digest: Digest,
@@ -169,6 +177,10 @@ struct Delete {
 impl Transaction for Delete {
     type Output = DeleteOutcome;
 
+    fn changes(&self) -> Vec<Change> {
+        vec![Change::Blob(self.repository.clone(), self.digest)]
+    }
+
     async fn run(&self, connection: &mut Connection) -> Result<DeleteOutcome> {
         let user: Option<(Vec<u8>,)> = sqlx::query_as(USER_OF)
             .bind(self.repository.as_str())
@@ -192,8 +204,8 @@ impl Store {
             return Ok(None);
         };
         let content = match (inline, key) {
-            (Some(bytes), None) => BlobContent::Inline(bytes),
-            (None, Some(key)) => BlobContent::Object { key },
+            (Some(bytes), None) => BlobContent::Inline(bytes.into()),
+            (None, Some(key)) => BlobContent::Object { key: key.into() },
             _ => {
                 return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") });
             }
@@ -201,17 +213,17 @@ impl Store {
         Ok(Some(BlobRecord { size: size(stored)?, content }))
     }
 
-    pub(crate) async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+    pub(crate) async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Promised>> {
         let Some((stored, spare)) = self.size_and_spare(repository, digest).await? else {
             return Ok(None);
         };
         if spare >= 0 {
-            return Ok(Some(size(stored)?));
+            return promised(stored, spare).map(Some);
         }
         // Less than the promise remains: renew first, then look again, since the row may go in between.
         self.write(Renew { repository: repository.clone(), digest: *digest }).await?;
         let renewed = self.size_and_spare(repository, digest).await?;
-        renewed.map(|(stored, _)| size(stored)).transpose()
+        renewed.map(|(stored, spare)| promised(stored, spare)).transpose()
     }
 
     /// The blob's size, and by how much its lease outlasts what is promised.

@@ -4,6 +4,7 @@
 use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
 use super::{Batch, Connection, Store, Transaction, references, repositories};
+use crate::cache::Change;
 use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
@@ -48,7 +49,7 @@ type ManifestRow = (Vec<u8>, String, Vec<u8>);
 
 fn manifest(row: ManifestRow) -> Result<ManifestRecord> {
     let (stored_digest, media_type, body) = row;
-    Ok(ManifestRecord { digest: digest(&stored_digest)?, media_type, body })
+    Ok(ManifestRecord { digest: digest(&stored_digest)?, media_type: media_type.into(), body: body.into() })
 }
 
 /// What a manifest names, sorted by what the repository holds.
@@ -128,6 +129,11 @@ async fn upsert_with_repository(connection: &mut Connection, manifest: &PutManif
 impl Transaction for PutManifest {
     type Output = PutManifestOutcome;
 
+    fn changes(&self) -> Vec<Change> {
+        let tags = self.tags.iter().map(|tag| Change::Tag(self.repository.clone(), tag.clone()));
+        tags.chain([Change::Manifest(self.repository.clone(), self.digest)]).collect()
+    }
+
     async fn run(&self, connection: &mut Connection) -> Result<PutManifestOutcome> {
         let mut links = find_links(connection, self).await?;
         if !links.missing.is_empty() && !self.allow_absent {
@@ -181,6 +187,11 @@ struct Delete {
 
 impl Transaction for Delete {
     type Output = DeleteOutcome;
+
+    /// Its tags go with it, whichever those are.
+    fn changes(&self) -> Vec<Change> {
+        vec![Change::Repository(self.repository.clone())]
+    }
 
     async fn run(&self, connection: &mut Connection) -> Result<DeleteOutcome> {
         let row: Option<(i64, i64)> = sqlx::query_as(LOCK)

@@ -3,6 +3,7 @@
 use super::blobs::{digest, json_list, size, stored_size};
 use super::dialect::digest_list;
 use super::{Batch, Connection, Store, Transaction, repositories};
+use crate::cache::Change;
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 
@@ -56,6 +57,10 @@ struct DeleteTag {
 
 impl Transaction for DeleteTag {
     type Output = bool;
+
+    fn changes(&self) -> Vec<Change> {
+        vec![Change::Tag(self.repository.clone(), self.tag.clone())]
+    }
 
     async fn run(&self, connection: &mut Connection) -> Result<bool> {
         let Some(repository_id) = repositories::find(connection, &self.repository).await? else {

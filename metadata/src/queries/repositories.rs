@@ -2,6 +2,7 @@
 
 use super::dialect::for_update;
 use super::{Connection, Store, Transaction};
+use crate::cache::Change;
 use crate::{Error, Lifetimes, Result};
 use longshore_oci::RepositoryName;
 use std::time::Duration;
@@ -54,6 +55,11 @@ struct SetLifetimes(Lifetimes);
 
 impl Transaction for SetLifetimes {
     type Output = ();
+
+    /// Every promise. (Another replica keeps those that it made by the old setting for as long as an entry lives.)
+    fn changes(&self) -> Vec<Change> {
+        vec![Change::Everything]
+    }
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
         sqlx::query(SET_LIFETIMES)

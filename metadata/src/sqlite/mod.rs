@@ -23,6 +23,7 @@ mod repositories;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
+use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
 use sqlx::{
@@ -78,10 +79,15 @@ trait Transaction: Send + Sync + 'static {
     const DURABILITY: Durability = Durability::Durable;
 
     fn run(&self, connection: &mut Connection) -> impl Future<Output = Result<Self::Output>> + Send;
+
+    /// What others may have read that is another, or gone, after this. What is only added needs no mention.
+    fn changes(&self) -> Vec<Change> {
+        Vec::new()
+    }
 }
 
 impl Store {
-    pub(crate) async fn connect(options: &ConnectOptions) -> Result<Self> {
+    pub(crate) async fn connect(options: &ConnectOptions, cache: Cache) -> Result<Self> {
         let file = SqliteConnectOptions::from_str(&options.url)
             .map_err(|error| Error::Address { reason: error.to_string() })?
             .create_if_missing(true)
@@ -102,7 +108,9 @@ impl Store {
             .connect_with(file.clone().pragma("query_only", "ON"))
             .await
             .map_err(Error::Unavailable)?;
-        Ok(Self { pool, writer: Writer::start(connection), file })
+        // This process owns the database: nobody else changes what it has read.
+        cache.open();
+        Ok(Self { pool, writer: Writer::start(connection, cache), file })
     }
 
     /// Where reads run.
@@ -158,8 +166,9 @@ mod tests {
     async fn store() -> (Store, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
-        let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60) };
-        let store = Store::connect(&options).await.unwrap();
+        let options =
+            ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         store.migrate().await.unwrap();
         (store, folder)
     }

@@ -6,6 +6,7 @@
 //! has failed once.
 
 use super::{Connection, Transaction, level::Level};
+use crate::cache::{Announcement, Cache};
 use crate::{Durability, Error, Result};
 use futures_util::future::BoxFuture;
 use sqlx::Connection as _;
@@ -23,6 +24,7 @@ const QUEUE: usize = 1024;
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
+    cache: Cache,
 }
 
 /// One queued write, whatever it is.
@@ -46,6 +48,8 @@ trait Job: Send {
 struct Write<T: Transaction> {
     work: T,
     output: Option<Result<T::Output>>,
+    /// Made before the answer; and if there never is one, when the job is dropped, which is after its last statement.
+    announcement: Announcement,
     reply: oneshot::Sender<Result<T::Output>>,
 }
 
@@ -64,6 +68,7 @@ impl<T: Transaction> Job for Write<T> {
             (_, Err(failure)) => Err(share(failure)),
             (None, Ok(())) => Err(Error::NotCommitted("the write was not run".into())),
         };
+        drop(self.announcement);
         // A caller that has gone away does not want the answer.
         let _ = self.reply.send(answer);
     }
@@ -102,16 +107,17 @@ fn share(failure: &Error) -> Error {
 
 impl Writer {
     /// Takes over a connection whose settings are those of [`super::assert_durable`].
-    pub(super) fn start(connection: Connection) -> Self {
+    pub(super) fn start(connection: Connection, cache: Cache) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let groups = Groups { connection, level: Level::at_rest(), jobs: Jobs { queue: jobs, left: None } };
         let task = tokio::spawn(groups.write_all());
-        Self { queue, task: Arc::new(Mutex::new(Some(task))) }
+        Self { queue, task: Arc::new(Mutex::new(Some(task))), cache }
     }
 
     pub(super) async fn run<T: Transaction>(&self, work: T) -> Result<T::Output> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Write { work, output: None, reply });
+        let announcement = self.cache.announce(work.changes());
+        let job = Box::new(Write { work, output: None, announcement, reply });
         self.queue.send(job).await.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?;
         answer.await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
     }

@@ -45,6 +45,7 @@ async fn connect(settings: &Settings) -> Result<Metadata> {
         url: settings.database_url(),
         max_connections: settings.database.max_connections,
         acquire_timeout: settings.database.acquire_timeout,
+        cache_size: settings.database.cache_size.bytes(),
     };
     if options.url.starts_with("sqlite:") {
         std::fs::create_dir_all(&settings.storage.path)

@@ -3,7 +3,7 @@
 use crate::app::{App, Readiness};
 use crate::cli::SettingsSources;
 use crate::http::{Listener, Reloads};
-use crate::telemetry::{AccessLines, Metrics, logs};
+use crate::telemetry::{AccessLines, CacheMetrics, Metrics, logs};
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
@@ -27,6 +27,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
 
     let mappings = files.mappings().clone();
     let metrics = Arc::new(Metrics::new());
+    metrics.add(CacheMetrics(metadata.clone()));
     let collector = Collector::new(metadata.clone(), files.clone());
     let app = Arc::new(App {
         registry: Registry::new(metadata.clone(), files, rules(&settings)),

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use longshore_gc::Collected;
 use longshore_registry::HotUsage;
 use prometheus_client::{
+    collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
@@ -98,6 +99,12 @@ impl Metrics {
         ours.register("hot_cache_bytes", "Memory of segments of objects", self.hot_bytes.clone());
         ours.register("hot_cache_capacity_bytes", "What hot_cache_bytes never exceeds", self.hot_capacity.clone());
         ours.register("hot_cache_segments_read", "Segments read into memory", self.hot_segments_read.clone());
+    }
+
+    /// Adds numbers that are asked for at each look.
+    pub(crate) fn add(&self, numbers: impl Collector) {
+        let mut registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        registry.register_collector(Box::new(numbers));
     }
 
     /// Counts a request that has ended.

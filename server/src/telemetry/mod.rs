@@ -2,8 +2,10 @@
 
 mod access_lines;
 pub(crate) mod access_log;
+mod cache;
 pub(crate) mod logs;
 mod metrics;
 
 pub(crate) use access_lines::AccessLines;
+pub(crate) use cache::CacheMetrics;
 pub(crate) use metrics::{Metrics, RequestLabels};

@@ -78,6 +78,10 @@ async fn metrics_count_what_happened(backend: Backend) {
         format!("longshore_received_blob_bytes_total {size}"),
         "longshore_build_info{version=".to_owned(),
         "longshore_gc_failures_total 0".to_owned(),
+        "longshore_cache_hits_total ".to_owned(),
+        "longshore_cache_misses_total ".to_owned(),
+        "longshore_cache_bytes ".to_owned(),
+        "longshore_cache_open ".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found.starts_with(&line)), "no {line} in {metrics}");
     }

@@ -1,0 +1,79 @@
+//! The reads that are answered from memory while that is right, and from the database else; see [`crate::cache`].
+//!
+//! What is found in memory needs no await and no allocation. The way to the database is boxed, so that the future of a
+//! hit stays small.
+
+use crate::cache::Question;
+use crate::{BlobRecord, ManifestRecord, Metadata, Result};
+use longshore_oci::{Digest, RepositoryName, Tag};
+
+impl Metadata {
+    /// The manifest of this digest.
+    pub async fn find_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
+        match self.cache.manifest(repository, digest) {
+            Some(record) => Ok(Some(record)),
+            None => Box::pin(self.read_manifest(repository, digest)).await,
+        }
+    }
+
+    async fn read_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
+        let reading = self.cache.begin(Question::Manifest(repository, digest));
+        let found = on_engine!(self.find_manifest(repository, digest))?;
+        if let (Some(reading), Some(record)) = (reading, &found) {
+            reading.keep_manifest(record);
+        }
+        Ok(found)
+    }
+
+    /// The manifest that the tag names.
+    pub async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
+        match self.cache.tag(repository, tag) {
+            Some(record) => Ok(Some(record)),
+            None => Box::pin(self.read_tag(repository, tag)).await,
+        }
+    }
+
+    async fn read_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
+        let reading = self.cache.begin(Question::Tag(repository, tag));
+        let found = on_engine!(self.find_tag(repository, tag))?;
+        if let (Some(reading), Some(record)) = (reading, &found) {
+            reading.keep_tag(record);
+        }
+        Ok(found)
+    }
+
+    /// The blob with its inline bytes, if the repository holds it.
+    pub async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+        match self.cache.blob(repository, digest) {
+            Some(record) => Ok(Some(record)),
+            None => Box::pin(self.read_blob(repository, digest)).await,
+        }
+    }
+
+    async fn read_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+        let reading = self.cache.begin(Question::Blob(repository, digest));
+        let found = on_engine!(self.find_blob(repository, digest))?;
+        if let (Some(reading), Some(record)) = (reading, &found) {
+            reading.keep_blob(record);
+        }
+        Ok(found)
+    }
+
+    /// The size of the blob, if the repository holds it; and from now on it stays for the promised time even if no
+    /// manifest comes to name it. Writes only when less than the promise remains.
+    pub async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        match self.cache.promise(repository, digest) {
+            Some(size) => Ok(Some(size)),
+            None => Box::pin(self.read_promise(repository, digest)).await,
+        }
+    }
+
+    async fn read_promise(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let reading = self.cache.begin(Question::Promise(repository, digest));
+        let found = on_engine!(self.promise_blob(repository, digest))?;
+        if let (Some(reading), Some(promised)) = (reading, &found) {
+            reading.keep_promise(promised);
+        }
+        Ok(found.map(|promised| promised.size))
+    }
+}

@@ -1,0 +1,2 @@
+-- The twin of postgres/0002_announce_changes.sql, which tells other replicas what changes. SQLite has one process, which
+-- knows what it writes: nothing to do here.
