@@ -5,8 +5,9 @@
 
 use crate::{
     BlobHasher, Delivery, Error, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, ObjectWriter, Result,
-    hot::{HotSegments, SEGMENT},
+    hot::HotSegments,
     objects::{OpenObjects, read_range},
+    read::SMALL,
 };
 use longshore_oci::Algorithm;
 use std::{
@@ -120,13 +121,13 @@ impl FileStore {
 
     /// Opens an object for reading; `size` is what the database has recorded. All of it is there when this returns.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> Result<ObjectReader> {
-        if size <= SEGMENT
+        if size <= SMALL
             && let Some(bytes) = self.hot.get(key, 0).await
         {
             return Ok(ObjectReader::of_segment(key.clone(), bytes, self.hot.clone()));
         }
         let object = self.open.open(key, self.path(key), size).await?;
-        if size > SEGMENT {
+        if size > SMALL {
             self.open.keep_open(&object);
         }
         let is_admitted = self.hot.admits(key, size);

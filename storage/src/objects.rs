@@ -21,7 +21,7 @@ use std::{
 const READ_AHEAD: u64 = 128 * 1024;
 
 /// So many objects stay open although nobody reads them, and for how long: each is a file descriptor.
-const STAY_OPEN: u64 = 128;
+const STAY_OPEN: u64 = 256;
 const STAY_OPEN_FOR: Duration = Duration::from_secs(60);
 
 /// The objects that somebody reads, or has just read.

@@ -1,16 +1,16 @@
 //! Reading an object: the rungs of a ladder, taken anew for each piece, so that a slow reader holds one piece and no
 //! thread.
 //!
-//! 1. A segment in the hot cache is handed out as it is; where the object is let into the cache and the segment is not
-//!    there, it is read into it, once for all who wait.
-//! 2. Where the connection can send from a file ([`Delivery::Mapped`]), a range of the mapped file: nobody reads it but
-//!    the kernel. Large objects are sent so at once: from the page cache that costs no more than from our own memory,
-//!    and no memory (docs/adr/0010).
+//! 1. Where the connection can send from a file ([`Delivery::Mapped`]), and the object is not small, a range of the
+//!    mapped file: nobody reads it but the kernel. From the page cache that costs no more than from our own memory, and
+//!    no memory (docs/adr/0010).
+//! 2. A segment in the hot cache; where the object is let into the cache and the segment is not there, it is read into
+//!    it, once for all who wait.
 //! 3. A chunk is read into memory on a blocking thread.
 
 use crate::{
     ObjectKey, Result,
-    hot::{HotSegments, SEGMENT, segment, segment_of},
+    hot::{HotSegments, segment, segment_of},
     objects::OpenObject,
 };
 use bytes::Bytes;
@@ -25,6 +25,9 @@ use std::{
 /// Bytes on their way to a reader.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
+/// Objects up to this size are better kept in memory than sent from their file: two more system calls would cost more
+/// than the copy.
+pub(crate) const SMALL: u64 = 64 * 1024;
 /// What a read into memory takes from the file.
 const CHUNK: u64 = 256 * 1024;
 /// What is handed out of a mapped file at a time: it costs no memory, so it is more.
@@ -80,16 +83,17 @@ impl ObjectReader {
             Source::Hot(bytes) => return Ok(part(&bytes, 0, &range)),
             Source::File { object, is_admitted } => (object, is_admitted),
         };
-        if is_admitted && (delivery == Delivery::Copied || self.size <= SEGMENT) {
+        if delivery == Delivery::Mapped
+            && self.size > SMALL
+            && let Some(bytes) = object.mapped(range.start..range.end.min(range.start + MAPPED_CHUNK))
+        {
+            return Ok(bytes);
+        }
+        if is_admitted && (delivery == Delivery::Copied || self.size <= SMALL) {
             let number = segment_of(range.start);
             if let Some(bytes) = self.hot.get_or_read(&object, self.size, number).await {
                 return Ok(part(&bytes, segment(number, self.size).start, &range));
             }
-        }
-        if delivery == Delivery::Mapped
-            && let Some(bytes) = object.mapped(range.start..range.end.min(range.start + MAPPED_CHUNK))
-        {
-            return Ok(bytes);
         }
         Ok(object.read(range.start..range.end.min(range.start + CHUNK)).await?.into())
     }

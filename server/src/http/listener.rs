@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use longshore_config::Settings;
 use longshore_storage::Mappings;
@@ -174,27 +177,29 @@ async fn accept(
 }
 
 impl Connections {
-    async fn converse(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        tls: Option<TlsAcceptor>,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) {
+    async fn converse(&self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, watcher: Watcher) {
         // Small answers must not wait for the client's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let stream = Patient::new(Lingering::new(Direct::new(stream, self.mappings.clone())), self.patience);
         match tls {
             None => self.speak_http(stream, peer, watcher).await,
-            Some(tls) => match tokio::time::timeout(self.patience, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.speak_http(stream, peer, watcher).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS was not agreed on"),
-                Err(_) => tracing::debug!(%peer, "TLS took too long"),
-            },
+            // Boxed: its room is not to be had on every connection without TLS.
+            Some(tls) => Box::pin(self.speak_tls(stream, peer, &tls, watcher)).await,
         }
     }
 
-    async fn speak_http<S>(&self, stream: S, peer: SocketAddr, watcher: hyper_util::server::graceful::Watcher)
+    async fn speak_tls<S>(&self, stream: S, peer: SocketAddr, tls: &TlsAcceptor, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match tokio::time::timeout(self.patience, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.speak_http(stream, peer, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS was not agreed on"),
+            Err(_) => tracing::debug!(%peer, "TLS took too long"),
+        }
+    }
+
+    async fn speak_http<S>(&self, stream: S, peer: SocketAddr, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

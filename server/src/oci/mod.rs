@@ -61,22 +61,25 @@ async fn answer(app: Arc<App>, request: Request) -> Answer {
     let query = Query::parse(request.uri().query())?;
     let call = Call { app, caller, query, request };
     let head = method == Method::HEAD;
+    // All but the most frequent are boxed: a connection keeps room for the largest future that is not.
     match (route, method.as_str()) {
         (Route::Base, _) => Ok(base()),
-        (Route::Catalog, _) => lists::catalog(call).await,
-        (Route::Tags(repository), _) => lists::tags(call, repository).await,
-        (Route::Referrers(repository, subject), _) => referrers::list(call, repository, subject).await,
-        (Route::Manifest(repository, reference), "PUT") => manifests::put(call, repository, reference).await,
-        (Route::Manifest(repository, reference), "DELETE") => manifests::delete(call, repository, reference).await,
+        (Route::Catalog, _) => Box::pin(lists::catalog(call)).await,
+        (Route::Tags(repository), _) => Box::pin(lists::tags(call, repository)).await,
+        (Route::Referrers(repository, subject), _) => Box::pin(referrers::list(call, repository, subject)).await,
+        (Route::Manifest(repository, reference), "PUT") => Box::pin(manifests::put(call, repository, reference)).await,
+        (Route::Manifest(repository, reference), "DELETE") => {
+            Box::pin(manifests::delete(call, repository, reference)).await
+        }
         (Route::Manifest(repository, reference), _) => manifests::get(call, repository, reference).await,
-        (Route::Blob(repository, digest), "DELETE") => blobs::delete(call, repository, digest).await,
+        (Route::Blob(repository, digest), "DELETE") => Box::pin(blobs::delete(call, repository, digest)).await,
         (Route::Blob(repository, digest), _) if head => blobs::head(call, repository, digest).await,
         (Route::Blob(repository, digest), _) => blobs::get(call, repository, digest).await,
-        (Route::Uploads(repository), _) => uploads::start(call, repository).await,
-        (Route::Upload(repository, id), "PATCH") => uploads::append(call, repository, id).await,
-        (Route::Upload(repository, id), "PUT") => uploads::finish(call, repository, id).await,
-        (Route::Upload(repository, id), "DELETE") => uploads::cancel(call, repository, id).await,
-        (Route::Upload(repository, id), _) => uploads::status(call, repository, id).await,
+        (Route::Uploads(repository), _) => Box::pin(uploads::start(call, repository)).await,
+        (Route::Upload(repository, id), "PATCH") => Box::pin(uploads::append(call, repository, id)).await,
+        (Route::Upload(repository, id), "PUT") => Box::pin(uploads::finish(call, repository, id)).await,
+        (Route::Upload(repository, id), "DELETE") => Box::pin(uploads::cancel(call, repository, id)).await,
+        (Route::Upload(repository, id), _) => Box::pin(uploads::status(call, repository, id)).await,
     }
 }
 
