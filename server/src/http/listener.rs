@@ -123,7 +123,7 @@ impl Listener {
 /// Connections that probes and scrapers may hold.
 const PROBE_CONNECTIONS: usize = 64;
 
-fn http_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+pub(super) fn http_builder(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(READ_BUFFER);
     builder

@@ -1,5 +1,7 @@
 //! Connections: accepting, TLS, HTTP/1.1 and HTTP/2, draining. What is asked over them is no matter here.
 
+#[cfg(test)]
+mod cost;
 mod direct;
 mod early;
 mod front;
