@@ -3,7 +3,7 @@
 /// Declares SQL constants, and (for tests) the list of them all.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)*) => {
-        $($(#[$doc])* const $name: &str = $sql;)*
+        $($(#[$doc])* pub(super) const $name: &str = $sql;)*
 
         /// Every statement of this file by its name.
         #[cfg(test)]

@@ -1,10 +1,11 @@
 //! PostgreSQL: many replicas share it. Writes run in READ COMMITTED, take their row locks in a fixed order where they
 //! can, and are run again when the database resolves a conflict against them.
 
-mod batch;
 mod dialect;
 mod notifications;
 
+#[path = "../queries/batch.rs"]
+mod batch;
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
@@ -53,6 +54,9 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
 /// Leaves the stronger settings (`remote_apply`) as they are.
 const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
+
+/// The protocol has no statement of several with parameters.
+const TOGETHER: &[(&[&str], &str)] = &[];
 
 /// One round trip, like `BEGIN` alone. The setting ends with the transaction.
 const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";

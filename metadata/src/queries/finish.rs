@@ -14,6 +14,8 @@ statements! {
         AND principal IS NOT DISTINCT FROM $3 AND expires_at > (SELECT now FROM clock)", for_update!());
 }
 
+type SessionRow = (i64, i64, Option<Vec<u8>>, Option<i64>);
+
 /// A session as it stands, held until the transaction ends: whoever else has claimed it comes too late.
 struct Locked {
     repository_id: i64,
@@ -24,7 +26,7 @@ struct Locked {
 
 impl Locked {
     async fn find(connection: &mut Connection, address: &UploadAddress) -> Result<Option<Self>> {
-        let row: Option<(i64, i64, Option<Vec<u8>>, Option<i64>)> = sqlx::query_as(LOCK)
+        let row: Option<SessionRow> = sqlx::query_as(LOCK)
             .bind(address.id.to_string())
             .bind(address.repository.as_str())
             .bind(&address.principal)

@@ -189,7 +189,7 @@ impl Transaction for Attach {
         let (object_id,): (i64,) =
             sqlx::query_as(INSERT_OBJECT).bind(&self.key).bind(&self.backend).fetch_one(&mut *connection).await?;
         let mut batch = Batch::default();
-        batch.add(ATTACH).bind(&id).bind(object_id);
+        batch.add(ATTACH).bind(id.as_str()).bind(object_id);
         if let Some(abandoned) = abandoned {
             condemn_object(&mut batch, abandoned, "its writer ended before it saved anything");
         }

@@ -1,11 +1,13 @@
 //! SQLite: one process, one file. One writer with group commit, separate readers, WAL, `synchronous=FULL`: what was
 //! acknowledged survives kill -9 and power loss.
 
-mod batch;
 mod dialect;
 mod level;
+mod together;
 mod writer;
 
+#[path = "../queries/batch.rs"]
+mod batch;
 #[path = "../queries/blobs.rs"]
 mod blobs;
 #[path = "../queries/collection.rs"]
@@ -31,6 +33,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{str::FromStr, time::Duration};
+use together::TOGETHER;
 use writer::Writer;
 
 type Connection = SqliteConnection;
@@ -186,7 +189,8 @@ mod tests {
             repositories::STATEMENTS,
             uploads::STATEMENTS,
         ];
-        for (name, sql) in files.concat() {
+        let joined = TOGETHER.iter().map(|(_, sql)| ("joined", *sql));
+        for (name, sql) in files.concat().into_iter().chain(joined) {
             let prepared = (&mut connection).prepare(sql.into_sql_str()).await;
             assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
         }
