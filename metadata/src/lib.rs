@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::duplicate_mod, reason = "queries are written once and compiled for each engine")]
 
-/// Calls the same method on whichever engine is there: the two are compiled from the same source file.
+/// Calls the same method on whichever engine is there: the two are compiled from the same source file. Boxed, since what
+/// waits for a database has large futures, and whoever holds a connection or an upload would keep room for them.
 macro_rules! on_engine {
     ($self:ident.$($call:tt)+) => {
         match &$self.engine {
-            $crate::Engine::Postgres(store) => store.$($call)+.await,
-            $crate::Engine::Sqlite(store) => store.$($call)+.await,
+            $crate::Engine::Postgres(store) => Box::pin(store.$($call)+).await,
+            $crate::Engine::Sqlite(store) => Box::pin(store.$($call)+).await,
         }
     };
 }

@@ -64,7 +64,7 @@ async fn content(database: &Database, content: &str) -> Option<BlobContent> {
 }
 
 async fn assert_ended_as(database: &Database, whole: &str) {
-    assert_eq!(content(database, whole).await, Some(BlobContent::Inline(whole.as_bytes().to_vec())));
+    assert_eq!(content(database, whole).await, Some(BlobContent::Inline(whole.as_bytes().to_vec().into())));
     assert_eq!(database.inside.count("SELECT count(*) FROM uploads").await, 0);
 }
 
@@ -188,7 +188,7 @@ async fn a_blob_that_is_here_already_is_granted(database: Database) {
     database.upload_blob("other", "objects/1", "blob").await;
     let address = database.open_upload("app").await;
     assert_eq!(end(&database, finish(&address, "blob", "blob")).await, FinishOutcome::Committed);
-    assert_eq!(content(&database, "blob").await, Some(BlobContent::Object { key: "objects/1".to_owned() }));
+    assert_eq!(content(&database, "blob").await, Some(BlobContent::Object { key: "objects/1".into() }));
     assert_eq!(database.inside.count("SELECT count(*) FROM repository_blobs").await, 2);
 }
 

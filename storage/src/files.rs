@@ -8,6 +8,7 @@ use crate::{
     hot::HotSegments,
     objects::{OpenObjects, read_range},
     read::SMALL,
+    write::Lanes,
 };
 use longshore_oci::Algorithm;
 use std::{
@@ -27,6 +28,7 @@ pub struct FileStore {
     folder: Arc<Path>,
     open: OpenObjects,
     hot: HotSegments,
+    lanes: Lanes,
     /// The lock ends with the last clone, or with the process.
     _lock: Arc<File>,
 }
@@ -49,6 +51,7 @@ impl FileStore {
                 folder: folder.into(),
                 open: OpenObjects::new(),
                 hot: HotSegments::new(cache_size),
+                lanes: Lanes::new(),
                 _lock: Arc::new(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
@@ -64,8 +67,10 @@ impl FileStore {
     pub async fn create(&self, key: ObjectKey, hasher: BlobHasher, head: Vec<u8>) -> Result<ObjectWriter> {
         let path = self.path(&key);
         let length = head.len() as u64;
+        let turn = self.lanes.turn().await?;
         let file = run(&key, move || {
             use io::Write;
+            let _turn = turn; // the file is new: nobody has it locked, so this waits for the disk only
             let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
             file.lock()?;
             file.write_all(&head)?;
@@ -116,7 +121,7 @@ impl FileStore {
     /// between making the file and syncing it.
     fn writer(&self, key: ObjectKey, file: File, hasher: BlobHasher, length: u64) -> ObjectWriter {
         let named_in = self.path(&key).parent().map(Path::to_owned);
-        ObjectWriter::new(key, file, hasher, length, named_in)
+        ObjectWriter::new(key, file, hasher, length, named_in, self.lanes.clone())
     }
 
     /// Opens an object for reading; `size` is what the database has recorded. All of it is there when this returns.

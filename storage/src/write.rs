@@ -14,7 +14,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinHandle, spawn_blocking},
+};
 
 /// How many bytes are hashed and written in one go: large enough that handing them to other threads costs little.
 const BATCH: usize = 1024 * 1024;
@@ -26,6 +29,26 @@ const SMALL_PIECE: usize = 16 * 1024;
 const WORTH_TWO_THREADS: usize = 256 * 1024;
 /// So many bytes are written before they are sent to the disk.
 const SYNC_EVERY: u64 = 8 * 1024 * 1024;
+
+/// So many threads write, hash or sync at a time, whatever the number of uploads: more would not make the disk faster,
+/// and each has a stack.
+const LANES: usize = 32;
+
+/// The turns of writing threads.
+#[derive(Debug, Clone)]
+pub(crate) struct Lanes(Arc<Semaphore>);
+
+impl Lanes {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(LANES)))
+    }
+
+    /// Waits for a turn. It is given back by the thread that works, which waits for nothing but the disk: so nobody
+    /// waits for ever.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        self.0.clone().acquire_owned().await.map_err(|_| Error::ShuttingDown)
+    }
+}
 
 /// What `sync` made durable.
 #[derive(Debug, Clone)]
@@ -51,6 +74,7 @@ pub struct ObjectWriter {
     unsynced: u64,
     /// The folder that is still to be fsynced because the file's name in it may be new.
     named_in: Option<PathBuf>,
+    lanes: Lanes,
 }
 
 /// File and hash are either here, or with the threads that work on a batch.
@@ -116,9 +140,16 @@ impl Batch {
 }
 
 impl ObjectWriter {
-    pub(crate) fn new(key: ObjectKey, file: File, hasher: BlobHasher, length: u64, named_in: Option<PathBuf>) -> Self {
+    pub(crate) fn new(
+        key: ObjectKey,
+        file: File,
+        hasher: BlobHasher,
+        length: u64,
+        named_in: Option<PathBuf>,
+        lanes: Lanes,
+    ) -> Self {
         let state = State::Idle(Arc::new(file), Box::new(hasher));
-        Self { key, length, batch: Batch::new(), state, syncing: None, unsynced: 0, named_in }
+        Self { key, length, batch: Batch::new(), state, syncing: None, unsynced: 0, named_in, lanes }
     }
 
     /// The object's key.
@@ -149,7 +180,9 @@ impl ObjectWriter {
         let (file, hasher) = self.idle().await?;
         self.end_sync().await?;
         let named_in = self.named_in.take();
+        let turn = self.lanes.turn().await?;
         let synced = spawn_blocking(move || {
+            let _turn = turn;
             file.sync_data()?;
             named_in.as_deref().map_or(Ok(()), sync_folder)?;
             Ok(file)
@@ -165,9 +198,10 @@ impl ObjectWriter {
         self.start_sync(&file).await?;
         let length = self.batch.length;
         self.unsynced += length as u64;
+        let turn = self.lanes.turn().await?;
         let batch: Arc<[Bytes]> = self.batch.take().into();
-        self.state =
-            if length < WORTH_TWO_THREADS { one_thread(file, hasher, batch) } else { two_threads(file, hasher, batch) };
+        let work = if length < WORTH_TWO_THREADS { one_thread } else { two_threads };
+        self.state = work(file, hasher, batch, turn);
         Ok(())
     }
 
@@ -177,8 +211,11 @@ impl ObjectWriter {
             return Ok(());
         }
         self.end_sync().await?;
-        let file = file.clone();
-        self.syncing = Some(spawn_blocking(move || file.sync_data()));
+        let (file, turn) = (file.clone(), self.lanes.turn().await?);
+        self.syncing = Some(spawn_blocking(move || {
+            let _turn = turn;
+            file.sync_data()
+        }));
         self.unsynced = 0;
         Ok(())
     }
@@ -221,18 +258,23 @@ impl Hashing {
     }
 }
 
-fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>) -> State {
+fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>, turn: OwnedSemaphorePermit) -> State {
     let to_hash = batch.clone();
     let hashing = spawn_blocking(move || {
         to_hash.iter().for_each(|bytes| hasher.update(bytes));
         hasher
     });
-    State::Busy(spawn_blocking(move || write_all(file, &batch)), Hashing::Beside(hashing))
+    let writing = spawn_blocking(move || {
+        let _turn = turn;
+        write_all(file, &batch)
+    });
+    State::Busy(writing, Hashing::Beside(hashing))
 }
 
-fn one_thread(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>) -> State {
+fn one_thread(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>, turn: OwnedSemaphorePermit) -> State {
     let (hashed, hashing) = tokio::sync::oneshot::channel();
     let writing = spawn_blocking(move || {
+        let _turn = turn;
         batch.iter().for_each(|bytes| hasher.update(bytes));
         // A writer that was dropped does not want it any more.
         let _ = hashed.send(hasher);

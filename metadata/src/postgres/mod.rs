@@ -236,8 +236,9 @@ mod tests {
     #[tokio::test]
     async fn relaxed_writes_do_not_wait_for_the_disk_and_durable_ones_do() {
         let url = Postgres::shared().create_database();
-        let options = ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60) };
-        let store = Store::connect(&options).await.unwrap();
+        let options =
+            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         for _ in 0..2 {
             assert_eq!(store.write(AskSetting::<true>).await.unwrap(), "off");
             assert_eq!(store.write(AskSetting::<false>).await.unwrap(), "on");

@@ -128,7 +128,7 @@ mod tests {
 
     /// An object, and the pieces of it that are meant for a socket.
     async fn pieces(files: &FileStore) -> (Vec<u8>, Vec<Bytes>) {
-        let content: Vec<u8> = (0..LENGTH as u64).map(|place| (place * place >> 7) as u8).collect();
+        let content: Vec<u8> = (0..LENGTH as u64).map(|place| ((place * place) >> 7) as u8).collect();
         let key = ObjectKey::random();
         let mut writer = files.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
         writer.write(content.clone().into()).await.unwrap();

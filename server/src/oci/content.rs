@@ -100,7 +100,7 @@ impl Content<'_> {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let response = self.describe(response, Some(length));
         let content_type = format!("multipart/byteranges; boundary={boundary}");
-        replace(response, header::CONTENT_TYPE, &content_type)
+        replace(response, header::CONTENT_TYPE, content_type)
     }
 
     fn part_head(&self, boundary: &str, part: &Range<u64>) -> Bytes {
@@ -115,7 +115,9 @@ impl Content<'_> {
     /// The headers that say what the content is; `length` is that of the answer.
     fn describe(&self, response: Response, length: Option<u64>) -> Response {
         let caching = if self.immutable { "max-age=31536000, immutable" } else { "no-cache" };
-        let mut response = answer::with(response, answer::CONTENT_DIGEST, self.digest.to_string());
+        let digest = self.digest.to_string();
+        let response = replace(response, header::ETAG, quoted(&digest));
+        let mut response = replace(response, answer::CONTENT_DIGEST, digest);
         let headers = response.headers_mut();
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
@@ -123,12 +125,11 @@ impl Content<'_> {
             Some(length) => headers.insert(header::CONTENT_LENGTH, length.into()),
             None => headers.remove(header::CONTENT_LENGTH),
         };
-        let response = replace(response, header::ETAG, &self.etag());
-        replace(response, header::CONTENT_TYPE, self.media_type)
+        replace(response, header::CONTENT_TYPE, self.media_type.to_owned())
     }
 
     fn etag(&self) -> String {
-        format!("\"{}\"", self.digest)
+        quoted(&self.digest.to_string())
     }
 
     /// `If-Range`: the range is meant for the content that the client has begun to fetch.
@@ -150,9 +151,23 @@ fn matches(list: &HeaderValue, etag: &str) -> bool {
     list.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
-fn replace(mut response: Response, name: http::HeaderName, value: &str) -> Response {
-    response.headers_mut().remove(&name);
-    answer::with(response, name, value)
+/// An entity tag.
+fn quoted(text: &str) -> String {
+    ["\"", text, "\""].concat()
+}
+
+/// The value becomes the header without being copied. What no header can hold is left out.
+fn replace(mut response: Response, name: http::HeaderName, value: String) -> Response {
+    match HeaderValue::try_from(value) {
+        Ok(value) => {
+            response.headers_mut().insert(name, value);
+        }
+        Err(_) => {
+            tracing::error!(%name, "a header's value is no header text and was left out");
+            response.headers_mut().remove(name);
+        }
+    }
+    response
 }
 
 /// An answer of JSON bytes.
