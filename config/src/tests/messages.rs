@@ -19,7 +19,7 @@ fn unknown_keys() {
     assert_complaint("address: x\n", "longshore.yaml:1:1: unknown key \"address\": did you mean \"http.address\"?");
     assert_complaint(
         "storage:\n  s3: {}\n",
-        "longshore.yaml:2:3: unknown key \"storage.s3\": the keys of storage are inline_max, path",
+        "longshore.yaml:2:3: unknown key \"storage.s3\": the keys of storage are cache_size, inline_max, path",
     );
     assert_complaint(
         "redis: {}\n",
@@ -100,7 +100,7 @@ fn wrong_values() {
             "1:18: database.url: expected a text, or the single key \"file\" with a path, \
              for example { file: /run/secrets/NAME }",
         ),
-        ("storage: /srv", "1:10: storage is a section: set one of its keys (inline_max, path)"),
+        ("storage: /srv", "1:10: storage is a section: set one of its keys (cache_size, inline_max, path)"),
         ("http: { tls: true }", "1:14: http.tls is a section: set one of its keys (certificate, key)"),
     ];
     for (yaml, expected) in cases {
@@ -163,7 +163,7 @@ fn flags() {
         Settings::load(Sources { flags: owned(&[(key, value)]), ..Sources::default() }).unwrap_err().to_string()
     };
     assert_eq!(complaint("log.levl", "info"), "flag: unknown key \"log.levl\": did you mean \"log.level\"?");
-    assert_eq!(complaint("storage", "/srv"), "flag: storage is a section: set one of its keys (inline_max, path)");
+    assert_eq!(complaint("storage", "/srv"), "flag: storage is a section: set one of its keys (cache_size, inline_max, path)");
 }
 
 #[test]

@@ -107,6 +107,7 @@ database:
 storage:
   path: ./data
   inline_max: 16KiB
+  cache_size: 512MiB
 auth:
   htpasswd: null
   open: false
