@@ -163,7 +163,10 @@ fn flags() {
         Settings::load(Sources { flags: owned(&[(key, value)]), ..Sources::default() }).unwrap_err().to_string()
     };
     assert_eq!(complaint("log.levl", "info"), "flag: unknown key \"log.levl\": did you mean \"log.level\"?");
-    assert_eq!(complaint("storage", "/srv"), "flag: storage is a section: set one of its keys (cache_size, inline_max, path)");
+    assert_eq!(
+        complaint("storage", "/srv"),
+        "flag: storage is a section: set one of its keys (cache_size, inline_max, path)"
+    );
 }
 
 #[test]
