@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod blocking;
 mod error;
 mod files;
+mod folders;
 mod hasher;
 mod hot;
 mod key;

@@ -2,7 +2,7 @@
 //! slow downloads of one layer hold one descriptor and not five hundred; and for a while after the last of them the
 //! object stays open for the next.
 
-use crate::{Mappings, ObjectKey, Result, files::run};
+use crate::{Mappings, ObjectKey, Result, blocking::run};
 use bytes::Bytes;
 use moka::sync::Cache;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};

@@ -4,8 +4,7 @@
 //! What is written goes to the disk while more arrives, and not only at the end: the sync that a client waits for has
 //! the last few MiB to do, however large the layer is.
 
-use crate::files::sync_folder;
-use crate::{BlobHasher, Error, ObjectKey, Result};
+use crate::{BlobHasher, Error, ObjectKey, Result, blocking::Lanes, folders::sync_folder};
 use bytes::{Bytes, BytesMut};
 use std::{
     fs::File,
@@ -15,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     task::{JoinHandle, spawn_blocking},
 };
 
@@ -29,26 +28,6 @@ const SMALL_PIECE: usize = 16 * 1024;
 const WORTH_TWO_THREADS: usize = 256 * 1024;
 /// So many bytes are written before they are sent to the disk.
 const SYNC_EVERY: u64 = 8 * 1024 * 1024;
-
-/// So many threads write, hash or sync at a time, whatever the number of uploads: more would not make the disk faster,
-/// and each has a stack.
-const LANES: usize = 32;
-
-/// The turns of writing threads.
-#[derive(Debug, Clone)]
-pub(crate) struct Lanes(Arc<Semaphore>);
-
-impl Lanes {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(LANES)))
-    }
-
-    /// Waits for a turn. It is given back by the thread that works, which waits for nothing but the disk: so nobody
-    /// waits for ever.
-    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
-        self.0.clone().acquire_owned().await.map_err(|_| Error::ShuttingDown)
-    }
-}
 
 /// What `sync` made durable.
 #[derive(Debug, Clone)]

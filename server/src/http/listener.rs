@@ -204,7 +204,8 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let front = self.front.clone();
-        let service = service_fn(move |request| front.clone().answer(peer, request));
+        // Boxed, so that its room is given back with the answer and not kept while that is sent.
+        let service = service_fn(move |request| Box::pin(front.clone().answer(peer, request)));
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection.into_owned()).await {
             tracing::debug!(%peer, %error, "a connection ended early");

@@ -1,0 +1,41 @@
+//! The folders that objects lie in, each made durable in the one above it.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// The folder and its 256 parts, each made durable in the one above it.
+pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    make_folder(&folder)?;
+    let objects = folder.join("objects");
+    make_folder(&objects)?;
+    for part in 0..=u8::MAX {
+        match fs::create_dir(objects.join(format!("{part:02x}"))) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    sync_folder(&objects)
+}
+
+/// The folder, and those above it that are missing. It is synced into its parent even if it was there: whoever made it
+/// may have died before that.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let Some(parent) = folder.parent() else { return Ok(()) };
+    if !parent.is_dir() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        outcome => outcome?,
+    }
+    sync_folder(parent)
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
