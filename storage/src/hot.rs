@@ -115,9 +115,6 @@ impl HotSegments {
     /// or it cannot be read: whoever reads the file next is told why.
     pub(crate) async fn get_or_read(&self, object: &Arc<OpenObject>, size: u64, number: u64) -> Option<Bytes> {
         let key = (object.key().clone(), number);
-        if let Some(bytes) = self.segments.get(&key).await {
-            return Some(bytes);
-        }
         let range = segment(number, size);
         self.segments.try_get_with(key, self.read(object, range)).await.ok()
     }

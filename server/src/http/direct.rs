@@ -8,7 +8,6 @@ use std::{
     fs::File,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -26,10 +25,6 @@ pub(super) struct Direct {
 impl Direct {
     pub(super) fn new(stream: TcpStream, mappings: Mappings) -> Self {
         Self { stream, mappings }
-    }
-
-    fn locate(&self, slice: &[u8]) -> Option<(Arc<File>, u64)> {
-        self.mappings.locate(slice)
     }
 
     /// Runs a system call that sends, once the socket has room.
@@ -78,7 +73,7 @@ impl AsyncRead for Direct {
 
 impl AsyncWrite for Direct {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.locate(bytes) {
+        match self.mappings.locate(bytes) {
             Some((file, offset)) => self.poll_send_file(context, &file, offset, bytes.len()),
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
         }
@@ -89,11 +84,12 @@ impl AsyncWrite for Direct {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Some(first) = slices.iter().position(|slice| self.locate(slice).is_some()) else {
+        let locate = |(place, slice): (usize, &IoSlice<'_>)| Some((place, self.mappings.locate(slice)?));
+        let Some((first, (file, offset))) = slices.iter().enumerate().find_map(locate) else {
             return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         };
-        if let Some((file, offset)) = self.locate(&slices[first]).filter(|_| first == 0) {
-            return self.poll_send_file(context, &file, offset, slices[first].len());
+        if first == 0 {
+            return self.poll_send_file(context, &file, offset, slices[0].len());
         }
         // The head goes out with the beginning of the file and not in a packet of its own.
         let before = &slices[..first];
