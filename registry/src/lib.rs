@@ -15,7 +15,7 @@ mod uploads;
 pub use blobs::{Blob, BlobReader};
 pub use error::Error;
 pub use lists::Page;
-pub use longshore_storage::{Delivery, HotUsage};
+pub use longshore_storage::Delivery;
 pub use manifests::{NewManifest, PushedManifest, StoredManifest};
 pub use referrers::Referrers;
 pub use rules::Rules;
@@ -56,11 +56,6 @@ impl Registry {
         self.metadata.ping().await?;
         self.files.check().await?;
         Ok(())
-    }
-
-    /// What is kept in memory of layers that are pulled again and again.
-    pub fn hot_usage(&self) -> HotUsage {
-        self.files.hot_usage()
     }
 
     /// Waits until every upload that is being written has come to its end and saved how far it came.

@@ -27,5 +27,5 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, String) 
 /// `/metrics`: for Prometheus.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], app.metrics.encode(app.registry.hot_usage()))
+    ([(header::CONTENT_TYPE, content_type)], app.metrics.encode())
 }

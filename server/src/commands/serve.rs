@@ -27,7 +27,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
 
     let mappings = files.mappings().clone();
     let metrics = Arc::new(Metrics::new());
-    metrics.add(CacheMetrics(metadata.clone()));
+    metrics.add(CacheMetrics { reads: metadata.clone(), segments: files.clone() });
     let collector = Collector::new(metadata.clone(), files.clone());
     let app = Arc::new(App {
         registry: Registry::new(metadata.clone(), files, rules(&settings)),

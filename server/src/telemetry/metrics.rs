@@ -2,7 +2,6 @@
 
 use http::{Method, StatusCode};
 use longshore_gc::Collected;
-use longshore_registry::HotUsage;
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
@@ -10,7 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use std::{
-    sync::{Mutex, atomic::Ordering},
+    sync::Mutex,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -51,9 +50,6 @@ pub(crate) struct Metrics {
     deleted_objects: Counter,
     failed_collections: Counter,
     last_collection: Gauge,
-    hot_bytes: Gauge,
-    hot_capacity: Gauge,
-    hot_segments_read: Counter,
 }
 
 impl Metrics {
@@ -68,9 +64,6 @@ impl Metrics {
             deleted_objects: Counter::default(),
             failed_collections: Counter::default(),
             last_collection: Gauge::default(),
-            hot_bytes: Gauge::default(),
-            hot_capacity: Gauge::default(),
-            hot_segments_read: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
         registry.register_with_unit(
@@ -91,14 +84,7 @@ impl Metrics {
             "When garbage collection last came to its end",
             metrics.last_collection.clone(),
         );
-        metrics.register_cache(ours);
         Self { registry: Mutex::new(registry), ..metrics }
-    }
-
-    fn register_cache(&self, ours: &mut Registry) {
-        ours.register("hot_cache_bytes", "Memory of segments of objects", self.hot_bytes.clone());
-        ours.register("hot_cache_capacity_bytes", "What hot_cache_bytes never exceeds", self.hot_capacity.clone());
-        ours.register("hot_cache_segments_read", "Segments read into memory", self.hot_segments_read.clone());
     }
 
     /// Adds numbers that are asked for at each look.
@@ -137,11 +123,8 @@ impl Metrics {
         }
     }
 
-    /// All of them as OpenMetrics text; the caches are asked now.
-    pub(crate) fn encode(&self, hot: HotUsage) -> String {
-        self.hot_bytes.set(i64::try_from(hot.bytes).unwrap_or(i64::MAX));
-        self.hot_capacity.set(i64::try_from(hot.capacity).unwrap_or(i64::MAX));
-        self.hot_segments_read.inner().store(hot.segments_read, Ordering::Relaxed);
+    /// All of them as OpenMetrics text.
+    pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Err(error) = encode(&mut text, &registry) {
