@@ -1,12 +1,11 @@
 //! Owns `longshore-loadtest floor`: a comparison of the three ways of the floor with one another.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::{CompareArguments, PlaceArguments, WindowArguments, compare};
+use super::{CompareArguments, OutputArguments, PlaceArguments, WindowArguments, compare};
 
 /// What `floor` is told.
 #[derive(Args)]
@@ -19,17 +18,13 @@ pub(crate) struct FloorArguments {
     connections: Vec<u16>,
     #[command(flatten)]
     places: PlaceArguments,
-    /// Write every single figure into this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table into this file too
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Runs it and prints the table.
 pub(crate) fn floor(arguments: FloorArguments) -> Result<ExitCode> {
-    let FloorArguments { windows, connections, places, json, markdown } = arguments;
+    let FloorArguments { windows, connections, places, output } = arguments;
     compare(&CompareArguments {
         subjects: ["floor-receive", "floor-hash", "floor"].map(str::to_owned).to_vec(),
         registry: Vec::new(),
@@ -40,7 +35,6 @@ pub(crate) fn floor(arguments: FloorArguments) -> Result<ExitCode> {
         cold_blobs: 1,
         base: Some("floor".to_owned()),
         places,
-        json,
-        markdown,
+        output,
     })
 }

@@ -55,12 +55,19 @@ pub(crate) struct CompareArguments {
     base: Option<String>,
     #[command(flatten)]
     places: PlaceArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// Where the figures go, beside the terminal.
+#[derive(Args)]
+pub(crate) struct OutputArguments {
     /// Write every single figure into this file
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Write the table into this file too
     #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    pub(crate) markdown: Option<PathBuf>,
 }
 
 /// How long and how often.
@@ -187,9 +194,10 @@ fn tell(arguments: &CompareArguments, comparison: &Comparison) -> Result<ExitCod
         text.push_str(&format!("- {remark}\n"));
     }
     print!("{text}");
-    for (path, content) in
-        [(&arguments.markdown, text), (&arguments.json, format!("{:#}\n", json_of(arguments, comparison, &rows)))]
-    {
+    for (path, content) in [
+        (&arguments.output.markdown, text),
+        (&arguments.output.json, format!("{:#}\n", json_of(arguments, comparison, &rows))),
+    ] {
         if let Some(path) = path {
             std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }

@@ -4,7 +4,6 @@
 mod operations;
 mod tell;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use self::operations::{Content, Growing, Put, RandomTag};
 use self::tell::{Found, OPERATIONS};
 use crate::case::{Operation, Plan};
 use crate::client::Connection;
-use crate::compare::{PlaceArguments, WindowArguments};
+use crate::compare::{OutputArguments, PlaceArguments, WindowArguments};
 use crate::figures::Figures;
 use crate::load;
 use crate::setup;
@@ -55,12 +54,8 @@ pub(crate) struct GrowthArguments {
     windows: WindowArguments,
     #[command(flatten)]
     places: PlaceArguments,
-    /// Write every single figure into this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table into this file too
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArguments,
 }
 
 /// Runs it and prints the table.
@@ -168,7 +163,7 @@ fn tell(arguments: &GrowthArguments, name: &str, found: &[Found], remark: Option
     }
     print!("{text}");
     let json = format!("{:#}\n", tell::json(name, found, remark));
-    for (path, content) in [(&arguments.markdown, text), (&arguments.json, json)] {
+    for (path, content) in [(&arguments.output.markdown, text), (&arguments.output.json, json)] {
         if let Some(path) = path {
             std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
