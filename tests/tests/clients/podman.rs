@@ -16,6 +16,9 @@ use serde_json::Value;
 use crate::MIB;
 use crate::home::Home;
 
+/// How many files the images have that are pulled in parts.
+const FILES: usize = 64;
+
 on_both!(gzip, zstd, zstd_chunked, a_chunked_layer_is_pulled_in_parts);
 
 async fn gzip(backend: Backend) {
@@ -58,36 +61,35 @@ async fn pushes_pulls_and_runs(backend: Backend, compression: &str) {
 }
 
 /// The second of two images that share most of their files is fetched by ranges: only what is new.
+///
+/// The files are random, which no compression shortens. podman 4.3 is not to be trusted with a program in such a layer: an
+/// error after a file with holes ends its pull, and it says nothing of the files that it lacks (one pull in two hundred,
+/// from docker-registry as well).
 async fn a_chunked_layer_is_pulled_in_parts(backend: Backend) {
     let server = Server::start(Options::on(backend));
     let proxy = Proxy::in_front_of(server.address());
     let name = |tag: &str| format!("{}/podman/chunked:{tag}", proxy.address());
     let builder = Machine::new();
-    builder.write_files(0..64);
-    let prints = builder.build_in_one_layer(&name("first"));
-    builder.write_files((0..64).step_by(2));
-    builder.build_in_one_layer(&name("second"));
+    builder.write_files(0..FILES);
+    builder.build_of_files(&name("first"));
+    let first = builder.files();
+    builder.write_files((0..FILES).step_by(2));
+    builder.build_of_files(&name("second"));
+    let second = builder.files();
     for tag in ["first", "second"] {
         builder.push(&name(tag), "zstd:chunked");
     }
 
     let other = Machine::new();
     other.pull(&name("first"));
-    assert_eq!(other.output_of(&name("first")), prints);
+    other.assert_has(&name("first"), &first);
     let before = proxy.requests().len();
     other.pull(&name("second"));
     let requests = proxy.requests().split_off(before);
     let ranges: Vec<&str> = requests.iter().filter_map(|request| range_of(request)).collect();
     let several = ranges.iter().any(|range| range.contains(','));
     assert!(several, "no request for several ranges in {requests:#?}");
-
-    let mounted = run(other.podman().args(["image", "mount", &name("second")]));
-    for number in 0..64 {
-        let pulled = fs::read(format!("{}/files/{number}", mounted.trim())).expect("the image has the file");
-        let same = pulled == builder.home.read(&format!("context/files/{number}"));
-        assert!(same, "files/{number} differs");
-    }
-    run(other.podman().args(["image", "unmount", &name("second")]));
+    other.assert_has(&name("second"), &second);
 }
 
 fn range_of(request: &str) -> Option<&str> {
@@ -153,20 +155,32 @@ impl Machine {
         prints
     }
 
-    /// Writes random files for [`Machine::build_in_one_layer`].
+    /// Writes random files for [`Machine::build_of_files`].
     fn write_files(&self, numbers: impl Iterator<Item = usize>) {
         for number in numbers {
             self.home.write(&format!("context/files/{number}"), random_bytes(64 * 1024));
         }
     }
 
-    /// Builds an image whose program, payload and files are all in one layer. Returns what running it prints.
-    fn build_in_one_layer(&self, name: &str) -> String {
-        let prints = write_build_context(&self.home.directory("context"), 1024);
-        let steps = "FROM scratch\nCOPY . /\nENTRYPOINT [\"/hello\"]\n";
-        self.home.write("context/Dockerfile", steps);
+    /// What [`Machine::write_files`] has written.
+    fn files(&self) -> Vec<Vec<u8>> {
+        (0..FILES).map(|number| self.home.read(&format!("context/files/{number}"))).collect()
+    }
+
+    /// Builds an image of nothing but the files, in one layer.
+    fn build_of_files(&self, name: &str) {
+        self.home.write("context/Dockerfile", "FROM scratch\nCOPY files /files\n");
         self.build_context(name);
-        prints
+    }
+
+    /// Whether the image that was pulled has these files.
+    fn assert_has(&self, name: &str, files: &[Vec<u8>]) {
+        let mounted = run(self.podman().args(["image", "mount", name]));
+        for (number, expected) in files.iter().enumerate() {
+            let pulled = fs::read(format!("{}/files/{number}", mounted.trim())).expect("the image has the file");
+            assert!(pulled == *expected, "files/{number} of {name} differs");
+        }
+        run(self.podman().args(["image", "unmount", name]));
     }
 
     fn build_context(&self, name: &str) {
