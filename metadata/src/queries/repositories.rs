@@ -12,8 +12,9 @@ statements! {
     FIND = "SELECT id FROM repositories WHERE name = $1";
     INSERT = "INSERT INTO repositories (name, created_at) VALUES ($1, (SELECT now FROM clock)) ON CONFLICT (name) DO NOTHING";
     LOCK = concat!("SELECT id FROM repositories WHERE id = $1", for_update!());
+    // Not by EXISTS: Postgres may make that a join, which reads all manifests for a page of a hundred names.
     LIST = "SELECT r.name FROM repositories r WHERE r.name > $1 \
-        AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) ORDER BY r.name LIMIT $2";
+        AND (SELECT m.id FROM manifests m WHERE m.repository_id = r.id LIMIT 1) IS NOT NULL ORDER BY r.name LIMIT $2";
     SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2, object_delay = $3 \
         WHERE id = 1 AND (promise <> $1 OR review_delay <> $2 OR object_delay <> $3)";
 }

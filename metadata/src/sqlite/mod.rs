@@ -2,6 +2,7 @@
 //! acknowledged survives kill -9 and power loss.
 
 mod dialect;
+mod folding;
 mod level;
 mod together;
 mod writer;
@@ -28,6 +29,7 @@ mod uploads;
 use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
+use folding::Folding;
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -58,9 +60,9 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// The log is folded into the database when it has so many pages: 16 MiB. That happens inside a commit, with two more
-/// fsyncs and a write of each page that has changed. SQLite's own 1000 are reached by less than 100 small blobs.
-const LOG_PAGES: &str = "4000";
+/// The writer folds the log itself when it has so many pages (64 MiB), inside a commit. Nearly all of it is in the
+/// database by then, see [`folding`]; what this bounds is the log's length.
+const LOG_PAGES: &str = "16000";
 
 /// What the writer may keep of the database in memory, in -KiB: indexes by digest are hit at random, and what is not
 /// here is read again for each write. The readers keep SQLite's own 2 MiB each: there are many of them.
@@ -105,6 +107,7 @@ impl Store {
         let writer = file.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("cache_size", WRITER_CACHE);
         let mut connection = writer.connect().await.map_err(Error::Unavailable)?;
         assert_durable(&mut connection).await?;
+        let folding = Folding::start(file.connect().await.map_err(Error::Unavailable)?);
         let pool = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -113,7 +116,7 @@ impl Store {
             .map_err(Error::Unavailable)?;
         // This process owns the database: nobody else changes what it has read.
         cache.open();
-        Ok(Self { pool, writer: Writer::start(connection, cache), file })
+        Ok(Self { pool, writer: Writer::start(connection, folding, cache), file })
     }
 
     /// Where reads run.

@@ -5,7 +5,7 @@
 //! much as a small statement, so the statements around the writes are few: there are savepoints only in a group that
 //! has failed once.
 
-use super::{Connection, Transaction, level::Level};
+use super::{Connection, Transaction, folding::Folding, level::Level};
 use crate::cache::{Announcement, Cache};
 use crate::{Durability, Error, Result};
 use futures_util::future::BoxFuture;
@@ -107,9 +107,10 @@ fn share(failure: &Error) -> Error {
 
 impl Writer {
     /// Takes over a connection whose settings are those of [`super::assert_durable`].
-    pub(super) fn start(connection: Connection, cache: Cache) -> Self {
+    pub(super) fn start(connection: Connection, folding: Folding, cache: Cache) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let groups = Groups { connection, level: Level::at_rest(), jobs: Jobs { queue: jobs, left: None } };
+        let jobs = Jobs { queue: jobs, left: None };
+        let groups = Groups { connection, level: Level::at_rest(), jobs, folding };
         let task = tokio::spawn(groups.write_all());
         Self { queue, task: Arc::new(Mutex::new(Some(task))), cache }
     }
@@ -198,6 +199,7 @@ struct Groups {
     connection: Connection,
     level: Level,
     jobs: Jobs,
+    folding: Folding,
 }
 
 impl Groups {
@@ -210,6 +212,7 @@ impl Groups {
                 tracing::error!(%error, writes = group.jobs.len(), "a group of writes was not committed");
             }
             let stop = group.has_stop();
+            self.folding.count(group.jobs.len());
             for job in group.jobs {
                 job.answer(&outcome);
             }
@@ -217,6 +220,7 @@ impl Groups {
                 break;
             }
         }
+        self.folding.end().await;
         let _ = self.connection.close().await;
     }
 
