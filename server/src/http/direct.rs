@@ -3,7 +3,10 @@
 //! passes through this process. Everything else is written as usual, so that this is right for any bytes.
 
 use longshore_storage::Mappings;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    net::{SendAncillaryBuffer, SendFlags, sendmsg},
+};
 use std::{
     fs::File,
     io::{self, IoSlice},
@@ -27,17 +30,28 @@ impl Direct {
         Self { stream, mappings }
     }
 
-    /// Runs a system call that sends, once the socket has room.
+    /// Runs a system call that sends, once the socket has room. It is told to send `length` bytes.
+    ///
+    /// Where it sent less, the socket is most likely full. To find that out by sending once more is dear with
+    /// `sendfile`, which collects the pages first and gives them back; so the kernel is asked whether there is room, and
+    /// if there is none, the next call waits for it without a try of its own.
     fn poll_send(
         &self,
         context: &mut Context<'_>,
+        length: usize,
         mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            match self.stream.try_io(Interest::WRITABLE, || send(&self.stream)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let mut sent = 0;
+            // `WouldBlock` makes tokio wait for the next event; one that comes while this runs is not missed.
+            let outcome = self.stream.try_io(Interest::WRITABLE, || {
+                sent = send(&self.stream)?;
+                if sent < length && !has_room(&self.stream) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+            });
+            match outcome {
+                Err(error) if is_passing(&error) && sent == 0 => {}
+                Err(error) if is_passing(&error) => return Poll::Ready(Ok(sent)),
                 outcome => return Poll::Ready(outcome),
             }
         }
@@ -50,7 +64,7 @@ impl Direct {
         offset: u64,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(context, |stream| {
+        self.poll_send(context, length, |stream| {
             let mut offset = offset;
             match rustix::fs::sendfile(stream, file, Some(&mut offset), length)? {
                 // The file has no more bytes: it was cut, which objects never are.
@@ -59,6 +73,16 @@ impl Direct {
             }
         })
     }
+}
+
+/// Whether the socket would take more. Only a sure "no" is one: whoever waits for room must have it coming.
+fn has_room(stream: &TcpStream) -> bool {
+    let mut socket = [PollFd::new(stream, PollFlags::OUT)];
+    !matches!(rustix::event::poll(&mut socket, Some(&Timespec::default())), Ok(0))
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 impl AsyncRead for Direct {
@@ -93,7 +117,8 @@ impl AsyncWrite for Direct {
         }
         // The head goes out with the beginning of the file and not in a packet of its own.
         let before = &slices[..first];
-        self.poll_send(context, |stream| {
+        let length = before.iter().map(|slice| slice.len()).sum();
+        self.poll_send(context, length, |stream| {
             Ok(sendmsg(stream, before, &mut SendAncillaryBuffer::default(), SendFlags::MORE | SendFlags::NOSIGNAL)?)
         })
     }
