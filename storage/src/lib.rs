@@ -18,7 +18,7 @@ pub use files::FileStore;
 pub use hasher::{BlobHasher, HashStateError};
 pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};
-pub use mapping::Mappings;
+pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
 pub use write::{Durable, GATHER, ObjectWriter};
 

@@ -27,6 +27,17 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub struct Mappings(Arc<RwLock<BTreeMap<usize, Mapped>>>);
 
+/// A slice of a mapped file, as a place in that file.
+#[derive(Debug)]
+pub struct FilePart {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where in it the slice begins.
+    pub offset: u64,
+    /// Whether the slice ends where the mapped file does, so that no more of it can follow.
+    pub is_end: bool,
+}
+
 #[derive(Debug)]
 struct Mapped {
     length: usize,
@@ -59,13 +70,15 @@ impl Mappings {
         Ok(Bytes::from_owner(Mapping { start, length, mappings: self.clone() }))
     }
 
-    /// The file that this slice is a part of, and where in it the slice begins; `None` for any other memory.
-    pub fn locate(&self, slice: &[u8]) -> Option<(Arc<File>, u64)> {
+    /// Which part of which file this slice is; `None` for any other memory.
+    pub fn locate(&self, slice: &[u8]) -> Option<FilePart> {
         let address = slice.as_ptr() as usize;
         let mappings = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let (start, mapped) = mappings.range(..=address).next_back()?;
         let offset = address - start;
-        (offset + slice.len() <= mapped.length).then(|| (mapped.file.clone(), offset as u64))
+        let end = offset + slice.len();
+        let is_end = end == mapped.length;
+        (end <= mapped.length).then(|| FilePart { file: mapped.file.clone(), offset: offset as u64, is_end })
     }
 }
 
@@ -103,9 +116,10 @@ mod tests {
         let mapped = mappings.map(&file, content.len()).unwrap();
         assert_eq!(mapped, content);
         let part = mapped.slice(70_001..90_000);
-        let (found, offset) = mappings.locate(&part).unwrap();
-        assert!(Arc::ptr_eq(&found, &file));
-        assert_eq!(offset, 70_001);
+        let found = mappings.locate(&part).unwrap();
+        assert!(Arc::ptr_eq(&found.file, &file));
+        assert_eq!((found.offset, found.is_end), (70_001, false));
+        assert!(mappings.locate(&mapped.slice(70_001..)).unwrap().is_end);
         assert!(mappings.locate(&content).is_none());
         drop(mapped);
         assert!(mappings.locate(&part).is_some(), "the part keeps the mapping");

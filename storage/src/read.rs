@@ -31,7 +31,7 @@ pub(crate) const SMALL: u64 = 64 * 1024;
 /// What a read into memory takes from the file.
 const CHUNK: u64 = 256 * 1024;
 /// What is handed out of a mapped file at a time: it costs no memory, so it is more.
-const MAPPED_CHUNK: u64 = 2 * 1024 * 1024;
+const MAPPED_CHUNK: u64 = 8 * 1024 * 1024;
 
 /// What the reader does with the pieces that it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,15 @@
-//! Writing an object: what arrives is gathered into batches; while one batch is hashed on one thread and written on
-//! another, the next one arrives. At most two batches are in memory.
+//! Writing an object: what arrives is copied into a batch; while one batch is hashed on one thread and written on
+//! another, the next one is filled. So there are two buffers, used in turn: what the connection received into is free
+//! again at once, and the file grows in large aligned pieces.
 //!
 //! What is written goes to the disk while more arrives, and not only at the end: the sync that a client waits for has
 //! the last few MiB to do, however large the layer is.
 
 use crate::{BlobHasher, Error, ObjectKey, Result, blocking::Lanes, folders::sync_folder};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::{
     fs::File,
-    io::{self, IoSlice, Write},
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,12 +19,11 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-/// How many bytes are hashed and written in one go: large enough that handing them to other threads costs little.
+/// How many bytes are hashed and written in one go: large enough that handing them to other threads costs little, small
+/// enough that the cache of a processor has them still when they are read.
 const BATCH: usize = 1024 * 1024;
 /// A batch that is younger waits for more. So a client that sends a few bytes now and then holds few of them here.
 pub const GATHER: Duration = Duration::from_millis(50);
-/// Pieces below this size are copied together: each may keep alive a much larger buffer of the connection.
-const SMALL_PIECE: usize = 16 * 1024;
 /// Batches below this size are hashed and written by one thread: a second one would cost more than it saves.
 const WORTH_TWO_THREADS: usize = 256 * 1024;
 /// So many bytes are written before they are sent to the disk.
@@ -47,6 +47,8 @@ pub struct ObjectWriter {
     key: ObjectKey,
     length: u64,
     batch: Batch,
+    /// The buffer of the batch before, empty.
+    spare: Vec<u8>,
     state: State,
     /// The sync that goes on beside the writing, and how many bytes were written since it began.
     syncing: Option<JoinHandle<io::Result<()>>>,
@@ -60,8 +62,15 @@ pub struct ObjectWriter {
 #[derive(Debug)]
 enum State {
     Idle(Arc<File>, Box<BlobHasher>),
-    Busy(JoinHandle<io::Result<Arc<File>>>, Hashing),
+    Busy(JoinHandle<io::Result<Written>>, Hashing),
     Failed,
+}
+
+/// What the thread that writes gives back.
+#[derive(Debug)]
+struct Written {
+    file: Arc<File>,
+    batch: Arc<Vec<u8>>,
 }
 
 /// Who hashes the batch that is under way.
@@ -73,48 +82,30 @@ enum Hashing {
     Before(tokio::sync::oneshot::Receiver<Box<BlobHasher>>),
 }
 
-/// What has arrived and is not on its way to the file yet.
+/// What has arrived and is not on its way to the file yet: at most [`BATCH`] bytes.
 #[derive(Debug)]
 struct Batch {
-    pieces: Vec<Bytes>,
-    /// Small pieces, copied together; they come after `pieces`.
-    tail: BytesMut,
-    length: usize,
+    bytes: Vec<u8>,
     begun: Instant,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { pieces: Vec::new(), tail: BytesMut::new(), length: 0, begun: Instant::now() }
+        Self { bytes: Vec::new(), begun: Instant::now() }
     }
 
-    fn push(&mut self, bytes: Bytes) {
-        if self.length == 0 {
+    /// Takes what it has room for; answers how much that was.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        if self.bytes.is_empty() {
             self.begun = Instant::now();
         }
-        self.length += bytes.len();
-        if bytes.len() < SMALL_PIECE {
-            self.tail.extend_from_slice(&bytes);
-        } else {
-            self.end_tail();
-            self.pieces.push(bytes);
-        }
-    }
-
-    fn end_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.pieces.push(std::mem::take(&mut self.tail).freeze());
-        }
+        let count = bytes.len().min(BATCH - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..count]);
+        count
     }
 
     fn is_ripe(&self) -> bool {
-        self.length >= BATCH || self.length > 0 && self.begun.elapsed() >= GATHER
-    }
-
-    fn take(&mut self) -> Vec<Bytes> {
-        self.end_tail();
-        self.length = 0;
-        std::mem::take(&mut self.pieces)
+        self.bytes.len() == BATCH || !self.bytes.is_empty() && self.begun.elapsed() >= GATHER
     }
 }
 
@@ -128,7 +119,7 @@ impl ObjectWriter {
         lanes: Lanes,
     ) -> Self {
         let state = State::Idle(Arc::new(file), Box::new(hasher));
-        Self { key, length, batch: Batch::new(), state, syncing: None, unsynced: 0, named_in, lanes }
+        Self { key, length, batch: Batch::new(), spare: Vec::new(), state, syncing: None, unsynced: 0, named_in, lanes }
     }
 
     /// The object's key.
@@ -143,14 +134,21 @@ impl ObjectWriter {
 
     /// Appends some bytes. Waits only while the two batches before are not through.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
-        self.length += bytes.len() as u64;
-        self.batch.push(bytes);
-        if self.batch.is_ripe() { self.start_batch().await } else { Ok(()) }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let taken = self.batch.fill(rest);
+            self.length += taken as u64;
+            rest = &rest[taken..];
+            if self.batch.is_ripe() {
+                self.start_batch().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends what has arrived on its way to the file: for when nothing has come for [`GATHER`].
     pub async fn flush(&mut self) -> Result<()> {
-        if self.batch.length > 0 { self.start_batch().await } else { Ok(()) }
+        if !self.batch.bytes.is_empty() { self.start_batch().await } else { Ok(()) }
     }
 
     /// Makes all that was given durable: on the disk, under its name.
@@ -175,11 +173,10 @@ impl ObjectWriter {
     async fn start_batch(&mut self) -> Result<()> {
         let (file, hasher) = self.idle().await?;
         self.start_sync(&file).await?;
-        let length = self.batch.length;
-        self.unsynced += length as u64;
         let turn = self.lanes.turn().await?;
-        let batch: Arc<[Bytes]> = self.batch.take().into();
-        let work = if length < WORTH_TWO_THREADS { one_thread } else { two_threads };
+        let batch = Arc::new(std::mem::replace(&mut self.batch.bytes, std::mem::take(&mut self.spare)));
+        self.unsynced += batch.len() as u64;
+        let work = if batch.len() < WORTH_TWO_THREADS { one_thread } else { two_threads };
         self.state = work(file, hasher, batch, turn);
         Ok(())
     }
@@ -220,10 +217,25 @@ impl ObjectWriter {
             State::Busy(writing, hashing) => {
                 // Both are waited for, so that no thread works on the object once this has returned.
                 let (written, hasher) = tokio::join!(writing, hashing.end());
-                let file = written.map_err(|_| Error::ShuttingDown)?.map_err(|source| Error::io(&self.key, source))?;
-                Ok((file, hasher.ok_or(Error::ShuttingDown)?))
+                let written = written.map_err(|_| Error::ShuttingDown)?;
+                let Written { file, batch } = written.map_err(|source| Error::io(&self.key, source))?;
+                let hasher = hasher.ok_or(Error::ShuttingDown)?;
+                self.keep_buffer(batch);
+                Ok((file, hasher))
             }
             State::Failed => Err(Error::io(&self.key, io::Error::other("an earlier write of this object failed"))),
+        }
+    }
+}
+
+impl ObjectWriter {
+    /// Keeps a buffer for the batch after next, if this client is quick enough to fill it.
+    fn keep_buffer(&mut self, batch: Arc<Vec<u8>>) {
+        if batch.len() >= WORTH_TWO_THREADS
+            && let Some(mut bytes) = Arc::into_inner(batch)
+        {
+            bytes.clear();
+            self.spare = bytes;
         }
     }
 }
@@ -237,44 +249,34 @@ impl Hashing {
     }
 }
 
-fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>, turn: OwnedSemaphorePermit) -> State {
+fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<Vec<u8>>, turn: OwnedSemaphorePermit) -> State {
     let to_hash = batch.clone();
     let hashing = spawn_blocking(move || {
-        to_hash.iter().for_each(|bytes| hasher.update(bytes));
+        hasher.update(&to_hash);
         hasher
     });
     let writing = spawn_blocking(move || {
         let _turn = turn;
-        write_all(file, &batch)
+        write_all(file, batch)
     });
     State::Busy(writing, Hashing::Beside(hashing))
 }
 
-fn one_thread(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<[Bytes]>, turn: OwnedSemaphorePermit) -> State {
+fn one_thread(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<Vec<u8>>, turn: OwnedSemaphorePermit) -> State {
     let (hashed, hashing) = tokio::sync::oneshot::channel();
     let writing = spawn_blocking(move || {
         let _turn = turn;
-        batch.iter().for_each(|bytes| hasher.update(bytes));
+        hasher.update(&batch);
         // A writer that was dropped does not want it any more.
         let _ = hashed.send(hasher);
-        write_all(file, &batch)
+        write_all(file, batch)
     });
     State::Busy(writing, Hashing::Before(hashing))
 }
 
-fn write_all(file: Arc<File>, batch: &[Bytes]) -> io::Result<Arc<File>> {
-    let mut slices: Vec<IoSlice<'_>> = batch.iter().map(|bytes| IoSlice::new(bytes)).collect();
-    let mut rest = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut rest, 0); // drops empty slices at the front
-    while !rest.is_empty() {
-        match (&*file).write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(file)
+fn write_all(file: Arc<File>, batch: Arc<Vec<u8>>) -> io::Result<Written> {
+    (&*file).write_all(&batch)?;
+    Ok(Written { file, batch })
 }
 
 #[cfg(test)]
@@ -293,8 +295,7 @@ mod tests {
         for place in 0..3000 {
             // As a connection's buffer gives them: one byte that keeps the whole buffer alive.
             writer.write(large.slice(place..=place)).await.unwrap();
-            assert!(writer.batch.pieces.is_empty());
-            assert!(writer.batch.tail.capacity() <= 16 * 1024);
+            assert!(writer.batch.bytes.capacity() <= 16 * 1024);
         }
         drop(large);
         let durable = writer.sync().await.unwrap();
@@ -308,8 +309,7 @@ mod tests {
         let hasher = BlobHasher::new(Algorithm::Sha256);
         let mut writer = files.create(ObjectKey::random(), hasher, Vec::new()).await.unwrap();
         let mut expected = Vec::new();
-        for (number, length) in [1, SMALL_PIECE, 2, 3, BATCH, 5, SMALL_PIECE - 1, 2 * BATCH, 1].into_iter().enumerate()
-        {
+        for (number, length) in [1, BATCH - 1, 2, 3, BATCH, 5, BATCH - 8, 2 * BATCH, 1].into_iter().enumerate() {
             let piece = vec![number as u8; length];
             expected.extend_from_slice(&piece);
             writer.write(piece.into()).await.unwrap();

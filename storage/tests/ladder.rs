@@ -90,9 +90,9 @@ async fn what_the_kernel_can_send_takes_no_memory() {
         let reader = house.open(&key, &whole).await;
         let pieces: Vec<Bytes> = reader.range(0..whole.len() as u64, Delivery::Mapped).try_collect().await.unwrap();
         for piece in &pieces {
-            let (file, offset) = house.files.mappings().locate(piece).unwrap();
-            assert_eq!(file.metadata().unwrap().len(), whole.len() as u64);
-            assert_eq!(piece, &whole[offset as usize..offset as usize + piece.len()]);
+            let part = house.files.mappings().locate(piece).unwrap();
+            assert_eq!(part.file.metadata().unwrap().len(), whole.len() as u64);
+            assert_eq!(piece, &whole[part.offset as usize..part.offset as usize + piece.len()]);
         }
     }
     assert_eq!(house.files.hot_usage().bytes, 0);
