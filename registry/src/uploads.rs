@@ -2,13 +2,13 @@
 
 use crate::{Error, Registry, Result, session::Session};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, future::BoxFuture};
 use longshore_metadata::{
     FinishOutcome, FinishUpload, MountOutcome, NewUpload, PutInlineBlob, UploadAddress, UploadId, UploadRecord,
 };
 use longshore_oci::{Algorithm, Digest, RepositoryName};
 use longshore_storage::{BlobHasher, GATHER};
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 /// The bytes of a request as they arrive.
 pub type Body = Pin<Box<dyn Stream<Item = std::result::Result<Bytes, BodyError>> + Send>>;
@@ -72,7 +72,7 @@ impl Registry {
     /// before is kept.
     pub async fn append(&self, address: UploadAddress, chunk: Chunk) -> Result<u64> {
         let registry = self.clone();
-        detached(async move {
+        detached(Box::pin(async move {
             let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
             let mut session = registry.claim(address, chunk.start).await?;
             let outcome = receive(&mut session, chunk).await;
@@ -84,19 +84,19 @@ impl Registry {
             };
             drop(turn);
             saved
-        })
+        }))
         .await
     }
 
     /// Appends what is left and ends the session with a blob of this digest. If that fails, the session is as it was.
     pub async fn finish_upload(&self, address: UploadAddress, digest: Digest, chunk: Chunk) -> Result<()> {
         let registry = self.clone();
-        detached(async move {
+        detached(Box::pin(async move {
             let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
             let finished = registry.finish(address, digest, chunk).await;
             drop(turn);
             finished
-        })
+        }))
         .await
     }
 
@@ -109,7 +109,7 @@ impl Registry {
         mut chunk: Chunk,
     ) -> Result<()> {
         let (registry, repository, by) = (self.clone(), repository.clone(), by.map(str::to_owned));
-        detached(async move {
+        detached(Box::pin(async move {
             let mut head = Vec::new();
             if chunk.read_head(registry.rules.inline_max, &mut head).await? {
                 return registry.put_small_blob(repository, digest, head).await;
@@ -126,7 +126,7 @@ impl Registry {
                 tracing::warn!(%id, %error, "an upload that failed stays until it expires");
             }
             pushed
-        })
+        }))
         .await
     }
 
@@ -263,7 +263,8 @@ async fn receive_and_commit(mut session: Session, chunk: Chunk, digest: Digest) 
 }
 
 /// Runs work that must come to its end even when the client, and with it the request, goes away: what is on its way
-/// to the disk is waited for before another request may take the session.
-async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+/// to the disk is waited for before another request may take the session. It comes in a box: otherwise whoever waits
+/// here would keep room for it too, empty, for as long as the upload lasts.
+async fn detached<T: Send + 'static>(work: BoxFuture<'static, Result<T>>) -> Result<T> {
     tokio::spawn(work).await.map_err(|_| Error::ShuttingDown)?
 }
