@@ -28,21 +28,19 @@ fn scripted(scripts: Vec<Vec<&'static str>>) -> (Target, JoinHandle<Vec<String>>
     (target, server)
 }
 
+/// Reads a request to its very end: a connection that is closed before is reset, and the client may see that first.
 fn read_request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
-                return text.into_owned();
-            }
-        }
-        let read = stream.read(&mut buffer).unwrap();
-        assert!(read > 0, "the client closed in the middle of a request");
-        bytes.extend_from_slice(&buffer[..read]);
+    while !bytes.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the client sends a whole head");
+        bytes.push(byte[0]);
     }
+    let head = String::from_utf8(bytes).expect("a head is text");
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).expect("the client sends a whole body");
+    head + &String::from_utf8_lossy(&body)
 }
 
 fn connection(target: &Target) -> Connection<'_> {
