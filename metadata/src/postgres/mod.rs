@@ -55,11 +55,22 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
 const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
+/// Every statement finds its rows by an index, however many there are. The planner cannot know that of a database that
+/// was empty when it planned: it would read whole tables until their statistics are made, and for ever where a plan is
+/// kept. So it is not left to choose, and need not plan again for each request. Nor is there anything to compile (`jit`):
+/// a scan that is forbidden and has no alternative looks dear enough for that, and takes half a second. See ADR 0011.
+const PLAN_BY_INDEX: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
+    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)";
+
 /// The protocol has no statement of several with parameters.
 const TOGETHER: &[(&[&str], &str)] = &[];
 
 /// One round trip, like `BEGIN` alone. The setting ends with the transaction.
 const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+
+/// A connection that was idle for so long is asked whether it lives before it is used.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
@@ -97,7 +108,9 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
-            .after_connect(|connection, _| Box::pin(be_durable(connection)))
+            .after_connect(|connection, _| Box::pin(set_up(connection)))
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| Box::pin(is_alive(connection, metadata.idle_for)))
             .connect_with(address.clone())
             .await
             .map_err(Error::Unavailable)?;
@@ -157,10 +170,21 @@ impl Store {
     }
 }
 
-/// An answer is given only for what is on the disk, whatever the server's own default is.
-async fn be_durable(connection: &mut Connection) -> sqlx::Result<()> {
-    sqlx::query(BE_DURABLE).execute(connection).await?;
+/// An answer is given only for what is on the disk, whatever the server's own default is; and how rows are found is not
+/// left to what the server happens to know of them.
+async fn set_up(connection: &mut Connection) -> sqlx::Result<()> {
+    sqlx::query(BE_DURABLE).execute(&mut *connection).await?;
+    sqlx::query(PLAN_BY_INDEX).execute(connection).await?;
     Ok(())
+}
+
+/// Whether a connection of the pool can be used. One that was used a moment ago is not asked: that would be one more
+/// round trip for each request.
+async fn is_alive(connection: &mut Connection, idle_for: Duration) -> sqlx::Result<bool> {
+    if idle_for >= TRUSTED_FOR {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 /// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
@@ -205,6 +229,43 @@ mod tests {
         for (name, sql) in files.concat() {
             let prepared = connection.prepare(sql.into_sql_str()).await;
             assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
+        }
+    }
+
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
+        let url = Postgres::shared().create_database();
+        let options =
+            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        store.migrate().await.unwrap();
+        let mut connection = store.reads().acquire().await.unwrap();
+        let files = [
+            blobs::STATEMENTS,
+            collection::STATEMENTS,
+            finish::STATEMENTS,
+            manifests::STATEMENTS,
+            references::STATEMENTS,
+            repositories::STATEMENTS,
+            uploads::STATEMENTS,
+        ];
+        for (number, (name, sql)) in files.concat().into_iter().enumerate() {
+            let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
+            let values = vec!["NULL"; parameters].join(", ");
+            let call = if parameters == 0 { String::new() } else { format!("({values})") };
+            let prepare = format!("PREPARE s{number} AS {sql}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+            let explain = format!("EXPLAIN EXECUTE s{number}{call}");
+            let lines: Vec<(String,)> = sqlx::query_as(sqlx::AssertSqlSafe(explain))
+                .persistent(false)
+                .fetch_all(&mut *connection)
+                .await
+                .unwrap();
+            let plan = lines.into_iter().map(|(line,)| line).collect::<Vec<_>>().join("\n");
+            // The one row of how long things are promised has no other way to it.
+            let scans = plan.lines().filter(|line| line.contains("Seq Scan") && !line.contains("on lifetimes"));
+            assert_eq!(scans.count(), 0, "{name}:\n{plan}");
+            assert!(!["Hash Join", "Merge Join", "JIT:"].iter().any(|bad| plan.contains(bad)), "{name}:\n{plan}");
         }
     }
 

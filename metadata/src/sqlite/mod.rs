@@ -111,6 +111,8 @@ impl Store {
         let pool = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
+            // There is no network that could take one away.
+            .test_before_acquire(false)
             .connect_with(file.clone().pragma("query_only", "ON"))
             .await
             .map_err(Error::Unavailable)?;
