@@ -1,6 +1,6 @@
 //! Writing an object: what arrives is copied into a batch; while one batch is hashed on one thread and written on
 //! another, the next one is filled. So there are two buffers, used in turn: what the connection received into is free
-//! again at once, and the file grows in large aligned pieces.
+//! again at once, and the file grows in large pieces.
 //!
 //! What is written goes to the disk while more arrives, and not only at the end: the sync that a client waits for has
 //! the last few MiB to do, however large the layer is.
@@ -146,9 +146,17 @@ impl ObjectWriter {
         Ok(())
     }
 
-    /// Sends what has arrived on its way to the file: for when nothing has come for [`GATHER`].
+    /// Sends what has arrived to the file, and gives the buffers back: for when nothing has come for [`GATHER`], and
+    /// nothing may come for long.
     pub async fn flush(&mut self) -> Result<()> {
-        if !self.batch.bytes.is_empty() { self.start_batch().await } else { Ok(()) }
+        if !self.batch.bytes.is_empty() {
+            self.start_batch().await?;
+        }
+        let (file, hasher) = self.idle().await?;
+        self.state = State::Idle(file, hasher);
+        self.batch.bytes = Vec::new();
+        self.spare = Vec::new();
+        Ok(())
     }
 
     /// Makes all that was given durable: on the disk, under its name.
@@ -226,9 +234,7 @@ impl ObjectWriter {
             State::Failed => Err(Error::io(&self.key, io::Error::other("an earlier write of this object failed"))),
         }
     }
-}
 
-impl ObjectWriter {
     /// Keeps a buffer for the batch after next, if this client is quick enough to fill it.
     fn keep_buffer(&mut self, batch: Arc<Vec<u8>>) {
         if batch.len() >= WORTH_TWO_THREADS
@@ -303,6 +309,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_was_quick_and_falls_silent_holds_no_buffers() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileStore::open(folder.path(), 0).unwrap();
+        let hasher = BlobHasher::new(Algorithm::Sha256);
+        for length in [4 * BATCH, 4 * BATCH + 1] {
+            let mut writer = files.create(ObjectKey::random(), hasher.clone(), Vec::new()).await.unwrap();
+            writer.write(vec![1; length].into()).await.unwrap();
+            writer.flush().await.unwrap();
+            assert_eq!(writer.batch.bytes.capacity() + writer.spare.capacity(), 0);
+            assert!(matches!(writer.state, State::Idle(..)), "and none is with a thread");
+        }
+    }
+
+    #[tokio::test]
     async fn small_and_large_pieces_keep_their_order() {
         let folder = tempfile::tempdir().unwrap();
         let files = FileStore::open(folder.path(), 0).unwrap();
@@ -320,5 +340,7 @@ mod tests {
         let durable = writer.sync().await.unwrap();
         assert_eq!(durable.length, expected.len() as u64);
         assert_eq!(durable.hasher.digest(), Digest::of(Algorithm::Sha256, &expected));
+        let read = files.hash(writer.key(), Algorithm::Sha256, durable.length).await.unwrap();
+        assert_eq!(read.digest(), durable.hasher.digest(), "the file has them in that order too");
     }
 }

@@ -208,14 +208,7 @@ mod tests {
     use longshore_tests::postgres::Postgres;
     use sqlx::{Executor, SqlSafeStr};
 
-    #[tokio::test]
-    async fn every_statement_is_understood() {
-        let url = Postgres::shared().create_database();
-        let options =
-            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
-        store.migrate().await.unwrap();
-        let mut connection = store.owner_connection().await.unwrap();
+    fn statements() -> Vec<(&'static str, &'static str)> {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
@@ -226,7 +219,18 @@ mod tests {
             uploads::STATEMENTS,
             notifications::STATEMENTS,
         ];
-        for (name, sql) in files.concat() {
+        files.concat()
+    }
+
+    #[tokio::test]
+    async fn every_statement_is_understood() {
+        let url = Postgres::shared().create_database();
+        let options =
+            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        store.migrate().await.unwrap();
+        let mut connection = store.owner_connection().await.unwrap();
+        for (name, sql) in statements() {
             let prepared = connection.prepare(sql.into_sql_str()).await;
             assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
         }
@@ -240,16 +244,7 @@ mod tests {
         let store = Store::connect(&options, Cache::new(0)).await.unwrap();
         store.migrate().await.unwrap();
         let mut connection = store.reads().acquire().await.unwrap();
-        let files = [
-            blobs::STATEMENTS,
-            collection::STATEMENTS,
-            finish::STATEMENTS,
-            manifests::STATEMENTS,
-            references::STATEMENTS,
-            repositories::STATEMENTS,
-            uploads::STATEMENTS,
-        ];
-        for (number, (name, sql)) in files.concat().into_iter().enumerate() {
+        for (number, (name, sql)) in statements().into_iter().enumerate() {
             let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
             let values = vec!["NULL"; parameters].join(", ");
             let call = if parameters == 0 { String::new() } else { format!("({values})") };

@@ -6,6 +6,10 @@
 
 use super::Connection;
 use crate::{Durability, Error, Result};
+use std::time::{Duration, Instant};
+
+/// How long a log in doubt is waited for, if it is in use.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// At which level the writer's connection is. It rests at FULL.
 #[derive(Debug)]
@@ -79,14 +83,24 @@ impl Level {
     /// once and takes them for written. They may be those of relaxed commits, without which nothing after them in the
     /// log is read again.
     async fn trust_the_log_again(&mut self, connection: &mut Connection) -> Result<()> {
-        let (is_busy, _, _): (i64, i64, i64) =
-            sqlx::query_as("PRAGMA wal_checkpoint(RESTART)").persistent(false).fetch_one(connection).await?;
-        if is_busy != 0 {
-            return Err(Error::NotCommitted("the log is in doubt after a failed commit, and in use".into()));
+        let begun = Instant::now();
+        // SQLite waits for readers, but not for another fold, which ends by itself.
+        while is_log_in_use(connection).await? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::NotCommitted("the log is in doubt after a failed commit, and in use".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.is_log_in_doubt = false;
         Ok(())
     }
+}
+
+/// Folds the whole log and has it begun anew; true where something else keeps that from being done.
+async fn is_log_in_use(connection: &mut Connection) -> Result<bool> {
+    let (is_busy, _, _): (i64, i64, i64) =
+        sqlx::query_as("PRAGMA wal_checkpoint(RESTART)").persistent(false).fetch_one(connection).await?;
+    Ok(is_busy != 0)
 }
 
 async fn cached(sql: &'static str, connection: &mut Connection) -> Result<()> {

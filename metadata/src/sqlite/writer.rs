@@ -208,11 +208,11 @@ impl Groups {
             let mut group = Group::of(first);
             self.jobs.join(&mut group, false);
             let outcome = self.write(&mut group).await;
-            if let Err(error) = &outcome {
-                tracing::error!(%error, writes = group.jobs.len(), "a group of writes was not committed");
+            match &outcome {
+                Ok(()) => self.folding.count(group.jobs.len()),
+                Err(error) => tracing::error!(%error, writes = group.jobs.len(), "a group of writes was not committed"),
             }
             let stop = group.has_stop();
-            self.folding.count(group.jobs.len());
             for job in group.jobs {
                 job.answer(&outcome);
             }

@@ -150,6 +150,7 @@ mod tests {
     use futures_util::TryStreamExt as _;
     use longshore_oci::Algorithm;
     use longshore_storage::{BlobHasher, Delivery, FileStore, ObjectKey};
+    use rustix::net::sockopt::tcp_cork;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const LENGTH: usize = 9 * 1024 * 1024 + 4321;
@@ -213,6 +214,9 @@ mod tests {
         let (content, pieces) = pieces(&files).await;
         let (mut near, mut far) = connection(&files).await;
         near.write_all(&pieces[1][7..100_007]).await.unwrap();
+        assert!(tcp_cork(&near.stream).unwrap(), "more of the file may follow");
+        near.flush().await.unwrap();
+        assert!(!tcp_cork(&near.stream).unwrap(), "nothing is held back after a flush");
         let mut received = BytesMut::zeroed(100_000);
         far.read_exact(&mut received).await.unwrap();
         let from = pieces[0].len() + 7;
