@@ -222,12 +222,17 @@ mod tests {
         files.concat()
     }
 
-    #[tokio::test]
-    async fn every_statement_is_understood() {
+    /// A new database, without its schema.
+    async fn empty() -> Store {
         let url = Postgres::shared().create_database();
         let options =
             ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        Store::connect(&options, Cache::new(0)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_statement_is_understood() {
+        let store = empty().await;
         store.migrate().await.unwrap();
         let mut connection = store.owner_connection().await.unwrap();
         for (name, sql) in statements() {
@@ -238,10 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
-        let url = Postgres::shared().create_database();
-        let options =
-            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        let store = empty().await;
         store.migrate().await.unwrap();
         let mut connection = store.reads().acquire().await.unwrap();
         for (number, (name, sql)) in statements().into_iter().enumerate() {
@@ -266,10 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn commits_are_durable_on_a_server_whose_default_is_not() {
-        let url = Postgres::shared().create_database();
-        let options =
-            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        let store = empty().await;
         let mut plain = store.owner_connection().await.unwrap();
         let show = "SHOW synchronous_commit";
         let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();
@@ -291,10 +290,7 @@ mod tests {
 
     #[tokio::test]
     async fn relaxed_writes_do_not_wait_for_the_disk_and_durable_ones_do() {
-        let url = Postgres::shared().create_database();
-        let options =
-            ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        let store = empty().await;
         for _ in 0..2 {
             assert_eq!(store.write(AskSetting::<true>).await.unwrap(), "off");
             assert_eq!(store.write(AskSetting::<false>).await.unwrap(), "on");

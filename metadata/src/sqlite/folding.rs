@@ -62,9 +62,13 @@ async fn fold_when_wished(mut connection: Connection, mut wished: mpsc::Receiver
 /// Folds what can be folded without making anybody wait. Answers how many pages the log has, and how many of them are
 /// in the database file now.
 async fn fold(connection: &mut Connection) -> Result<(i64, i64)> {
-    let (_, pages, folded): (i64, i64, i64) =
-        sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").persistent(false).fetch_one(connection).await?;
+    let (_, pages, folded) = checkpoint("PRAGMA wal_checkpoint(PASSIVE)", connection).await?;
     Ok((pages, folded))
+}
+
+/// Runs a checkpoint of any kind. Answers 1 if something kept it from its end, and as [`fold`].
+pub(super) async fn checkpoint(pragma: &'static str, connection: &mut Connection) -> Result<(i64, i64, i64)> {
+    Ok(sqlx::query_as(pragma).persistent(false).fetch_one(connection).await?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! that a later commit at FULL takes what came before it to the disk too. The level cannot change inside a transaction,
 //! and SQLite sets it when the pragma is compiled, not when it runs: such a statement must never come from a cache.
 
-use super::Connection;
+use super::{Connection, folding::checkpoint};
 use crate::{Durability, Error, Result};
 use std::time::{Duration, Instant};
 
@@ -84,11 +84,11 @@ impl Level {
     /// log is read again.
     async fn trust_the_log_again(&mut self, connection: &mut Connection) -> Result<()> {
         let begun = Instant::now();
-        // SQLite waits for readers, but not for another fold, which ends by itself.
         while is_log_in_use(connection).await? {
             if begun.elapsed() > PATIENCE {
                 return Err(Error::NotCommitted("the log is in doubt after a failed commit, and in use".into()));
             }
+            // SQLite itself waits for readers, but not for a fold on another connection, and has no call that does.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.is_log_in_doubt = false;
@@ -98,8 +98,7 @@ impl Level {
 
 /// Folds the whole log and has it begun anew; true where something else keeps that from being done.
 async fn is_log_in_use(connection: &mut Connection) -> Result<bool> {
-    let (is_busy, _, _): (i64, i64, i64) =
-        sqlx::query_as("PRAGMA wal_checkpoint(RESTART)").persistent(false).fetch_one(connection).await?;
+    let (is_busy, ..) = checkpoint("PRAGMA wal_checkpoint(RESTART)", connection).await?;
     Ok(is_busy != 0)
 }
 
