@@ -110,7 +110,8 @@ impl FileStore {
                 outcome => outcome?,
             };
             file.lock()?;
-            if file.metadata()?.len() > length {
+            // Also where it is not longer: room may be reserved beyond its end.
+            if file.metadata()?.len() >= length {
                 file.set_len(length)?;
             }
             Ok(())

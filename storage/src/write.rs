@@ -2,14 +2,19 @@
 //! another, the next one is filled. So there are two buffers, used in turn: what the connection received into is free
 //! again at once, and the file grows in large pieces.
 //!
+//! A file that grows quickly has room reserved for it before its bytes come: fewer, larger pieces on the disk, and less
+//! work to find them. What was reserved in vain is given back with the next sync.
+//!
 //! What is written goes to the disk while more arrives, and not only at the end: the sync that a client waits for has
 //! the last few MiB to do, however large the layer is.
 
 use crate::{BlobHasher, Error, ObjectKey, Result, blocking::Lanes, folders::sync_folder};
 use bytes::Bytes;
+use rustix::fs::FallocateFlags;
 use std::{
     fs::File,
     io::{self, Write},
+    ops::Range,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,6 +33,11 @@ pub const GATHER: Duration = Duration::from_millis(50);
 const WORTH_TWO_THREADS: usize = 256 * 1024;
 /// So many bytes are written before they are sent to the disk.
 const SYNC_EVERY: u64 = 8 * 1024 * 1024;
+
+/// A file of this length has shown that it grows quickly. From there on room is reserved in steps as long as the file,
+/// up to the longest: what an upload that ends early has reserved in vain is never more than what it has written.
+const WORTH_RESERVING: u64 = 8 * 1024 * 1024;
+const LONGEST_STEP: u64 = 64 * 1024 * 1024;
 
 /// What `sync` made durable.
 #[derive(Debug, Clone)]
@@ -53,6 +63,9 @@ pub struct ObjectWriter {
     /// The sync that goes on beside the writing, and how many bytes were written since it began.
     syncing: Option<JoinHandle<io::Result<()>>>,
     unsynced: u64,
+    /// How long the file is with all batches, and up to where it has room reserved.
+    written: u64,
+    reserved: u64,
     /// The folder that is still to be fsynced because the file's name in it may be new.
     named_in: Option<PathBuf>,
     lanes: Lanes,
@@ -119,7 +132,19 @@ impl ObjectWriter {
         lanes: Lanes,
     ) -> Self {
         let state = State::Idle(Arc::new(file), Box::new(hasher));
-        Self { key, length, batch: Batch::new(), spare: Vec::new(), state, syncing: None, unsynced: 0, named_in, lanes }
+        Self {
+            key,
+            length,
+            batch: Batch::new(),
+            spare: Vec::new(),
+            state,
+            syncing: None,
+            unsynced: 0,
+            written: length,
+            reserved: 0,
+            named_in,
+            lanes,
+        }
     }
 
     /// The object's key.
@@ -166,8 +191,13 @@ impl ObjectWriter {
         self.end_sync().await?;
         let named_in = self.named_in.take();
         let turn = self.lanes.turn().await?;
+        let in_vain = std::mem::take(&mut self.reserved) > self.length;
+        let length = self.length;
         let synced = spawn_blocking(move || {
             let _turn = turn;
+            if in_vain {
+                file.set_len(length)?;
+            }
             file.sync_data()?;
             named_in.as_deref().map_or(Ok(()), sync_folder)?;
             Ok(file)
@@ -183,10 +213,26 @@ impl ObjectWriter {
         self.start_sync(&file).await?;
         let turn = self.lanes.turn().await?;
         let batch = Arc::new(std::mem::replace(&mut self.batch.bytes, std::mem::take(&mut self.spare)));
-        self.unsynced += batch.len() as u64;
-        let work = if batch.len() < WORTH_TWO_THREADS { one_thread } else { two_threads };
-        self.state = work(file, hasher, batch, turn);
+        let length = batch.len() as u64;
+        self.unsynced += length;
+        self.state = if batch.len() < WORTH_TWO_THREADS {
+            one_thread(file, hasher, batch, turn)
+        } else {
+            let room = self.room_to_reserve(length);
+            two_threads(file, hasher, batch, room, turn)
+        };
+        self.written += length;
         Ok(())
+    }
+
+    /// The room that is to be reserved before a large batch is written, if it has none.
+    fn room_to_reserve(&mut self, batch: u64) -> Option<Range<u64>> {
+        let from = self.written;
+        if from < WORTH_RESERVING || from + batch <= self.reserved {
+            return None;
+        }
+        self.reserved = from + from.min(LONGEST_STEP);
+        Some(from..self.reserved)
     }
 
     /// Sends what is written to the disk, beside everything else, if it is much and the sync before is through.
@@ -255,7 +301,13 @@ impl Hashing {
     }
 }
 
-fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<Vec<u8>>, turn: OwnedSemaphorePermit) -> State {
+fn two_threads(
+    file: Arc<File>,
+    mut hasher: Box<BlobHasher>,
+    batch: Arc<Vec<u8>>,
+    room: Option<Range<u64>>,
+    turn: OwnedSemaphorePermit,
+) -> State {
     let to_hash = batch.clone();
     let hashing = spawn_blocking(move || {
         hasher.update(&to_hash);
@@ -263,6 +315,9 @@ fn two_threads(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<Vec<u8>>
     });
     let writing = spawn_blocking(move || {
         let _turn = turn;
+        if let Some(room) = room {
+            reserve(&file, room);
+        }
         write_all(file, batch)
     });
     State::Busy(writing, Hashing::Beside(hashing))
@@ -278,6 +333,12 @@ fn one_thread(file: Arc<File>, mut hasher: Box<BlobHasher>, batch: Arc<Vec<u8>>,
         write_all(file, batch)
     });
     State::Busy(writing, Hashing::Before(hashing))
+}
+
+/// Reserves room beyond the end of the file, without making it longer. Where the file system cannot, or has no such room,
+/// the writes find their own, or fail in their turn.
+fn reserve(file: &File, room: Range<u64>) {
+    let _ = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, room.start, room.end - room.start);
 }
 
 fn write_all(file: Arc<File>, batch: Arc<Vec<u8>>) -> io::Result<Written> {

@@ -10,6 +10,7 @@ use longshore_tests::programs::{program, require_root, run};
 use longshore_tests::scratch::Scratch;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -143,4 +144,32 @@ async fn durable_bytes_have_reached_the_disk() {
     writer.write(vec![3; 17].into()).await.unwrap();
     writer.sync().await.unwrap();
     assert_eq!(not_on_disk(&only_file(&folder.join("storage"))), 0);
+}
+
+/// How many bytes the file takes on its disk: more than it is long where room is reserved for it.
+fn on_disk(file: &Path) -> u64 {
+    fs::metadata(file).unwrap().blocks() * 512
+}
+
+/// What an object that grows quickly takes of the disk beyond its bytes: nothing once it is durable or cut back.
+#[tokio::test]
+async fn room_reserved_in_vain_is_given_back() {
+    let folder = Scratch::new("reserved");
+    let files = FileStore::open(&folder.join("storage"), 0).unwrap();
+    let key = ObjectKey::random();
+    let length = 9 * MIB as u64;
+    let mut writer = files.create(key.clone(), sha256(), Vec::new()).await.unwrap();
+    writer.write(vec![1; length as usize].into()).await.unwrap();
+    writer.flush().await.unwrap();
+    let file = only_file(&folder.join("storage"));
+    assert!(on_disk(&file) >= length + 4 * MIB as u64, "no room is reserved: {}", on_disk(&file));
+    let durable = writer.sync().await.unwrap();
+    assert!((length..length + MIB as u64).contains(&on_disk(&file)), "{}", on_disk(&file));
+
+    writer.write(vec![2; MIB].into()).await.unwrap();
+    writer.flush().await.unwrap();
+    assert!(on_disk(&file) >= length + 4 * MIB as u64, "no room is reserved: {}", on_disk(&file));
+    drop(writer);
+    files.cut(&key, durable.length).await.unwrap();
+    assert!((length..length + MIB as u64).contains(&on_disk(&file)), "{}", on_disk(&file));
 }
