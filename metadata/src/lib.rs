@@ -27,9 +27,9 @@ use durability::Durability;
 pub use error::Error;
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
-    FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, NamedBlob, NewUpload, PutInlineBlob,
-    PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent, Tombstone,
-    UploadAddress, UploadId, UploadRecord,
+    FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, Multipart, NamedBlob, NewUpload,
+    PutInlineBlob, PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent,
+    TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
 
 use cache::Cache;
@@ -188,6 +188,18 @@ impl Metadata {
     /// in an object already.
     pub async fn attach_object(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
         on_engine!(self.attach_object(id, fence, key, backend))
+    }
+
+    /// Like [`Metadata::attach_object`], for a session that goes on in parts: its object, which is whole, is its tail
+    /// from now on. False where the session is gone or taken, or has no such object.
+    pub async fn attach_object_after(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
+        on_engine!(self.attach_object_after(id, fence, key, backend))
+    }
+
+    /// Records, before a byte is written, that an object of this key is about to hold what is in no part. One that was
+    /// attached before and never saved is condemned. False where the session is gone or taken.
+    pub async fn attach_tail(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
+        on_engine!(self.attach_tail(id, fence, key, backend))
     }
 
     /// Saves how far a session came. False where the session is gone or taken by another writer.

@@ -131,10 +131,43 @@ pub struct UploadRecord {
     pub hash_state: Vec<u8>,
     /// The bytes themselves while they are few and no object is attached.
     pub staged: Vec<u8>,
-    /// The key of the object that holds them otherwise.
+    /// The key of the object that holds them otherwise: all of them, or those that are in its parts.
     pub object_key: Option<String>,
+    /// The parts of that object, where it is not whole yet.
+    pub multipart: Option<Multipart>,
+    /// The key of the object with the bytes that are in no part.
+    pub tail_key: Option<String>,
     /// Which writer holds the session.
     pub fence: i64,
+}
+
+/// The parts of an object that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Multipart {
+    /// What the object store calls the upload that they belong to.
+    pub upload: String,
+    /// In the object's order.
+    pub parts: Vec<UploadPart>,
+}
+
+/// A part of an object that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadPart {
+    /// What the object store calls it.
+    pub tag: String,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// What becomes of the bytes that are in no part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TailChange {
+    /// They are where they were.
+    Kept,
+    /// They are in the object that was attached for them last.
+    Replaced,
+    /// There are none any more.
+    Gone,
 }
 
 /// How far a session came.
@@ -150,6 +183,10 @@ pub struct SaveProgress {
     pub hash_state: Vec<u8>,
     /// The bytes themselves while no object is attached.
     pub staged: Vec<u8>,
+    /// The parts that are new, where the object is written in parts.
+    pub multipart: Option<Multipart>,
+    /// What became of the bytes that are in no part.
+    pub tail: TailChange,
     /// How long the session stays without a new byte.
     pub lifetime: Duration,
 }
@@ -334,6 +371,8 @@ pub struct Tombstone {
     pub key: String,
     /// What was known of its size.
     pub size: u64,
+    /// The upload of parts that never became this object.
+    pub multipart: Option<String>,
 }
 
 /// How the cache of reads is used.

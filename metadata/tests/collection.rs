@@ -109,7 +109,7 @@ async fn a_key_is_not_claimed_before_its_time(database: Database) {
     assert_eq!(claim(&database, 10).await, Vec::<String>::new());
     database.advance(TICK).await;
     let claimed = database.metadata.claim_tombstones(10, HOLD).await.unwrap();
-    assert_eq!(claimed, [Tombstone { key: "objects/1".to_owned(), size: 7 }]);
+    assert_eq!(claimed, [Tombstone { key: "objects/1".to_owned(), size: 7, multipart: None }]);
 }
 
 async fn the_bytes_of_a_condemned_object_stay_for_a_while(database: Database) {

@@ -2,7 +2,7 @@
 
 use crate::content::{UPLOAD_LIFETIME, digest_of, new_upload, repository};
 use crate::database::Database;
-use longshore_metadata::{BlobContent, FinishOutcome, FinishUpload, SaveProgress, UploadAddress, UploadId};
+use longshore_metadata::{BlobContent, FinishOutcome, FinishUpload, SaveProgress, TailChange, UploadAddress, UploadId};
 use longshore_oci::{Algorithm, Digest};
 
 on_both_engines!(
@@ -53,6 +53,8 @@ async fn save(database: &Database, address: &UploadAddress, received: u64, stage
         received,
         hash_state: b"the hash of nothing".to_vec(),
         staged: staged.as_bytes().to_vec(),
+        multipart: None,
+        tail: TailChange::Kept,
         lifetime: UPLOAD_LIFETIME,
     };
     assert!(database.metadata.save_progress(progress).await.unwrap());

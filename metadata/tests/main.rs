@@ -34,6 +34,7 @@ mod inside;
 mod leases;
 mod manifests;
 mod orders;
+mod parts;
 mod queue;
 mod races;
 mod referrers;

@@ -7,7 +7,7 @@ use crate::finish::finish;
 use futures_util::future::join_all;
 use longshore_metadata::{
     CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome, Metadata, MountOutcome,
-    PutManifestOutcome, SaveProgress, StoredContent,
+    PutManifestOutcome, SaveProgress, StoredContent, TailChange,
 };
 use std::collections::HashSet;
 
@@ -234,6 +234,8 @@ async fn an_end_and_a_writer_agree_on_who_has_the_session(database: Database) {
                 received: 3,
                 hash_state: claimed.hash_state,
                 staged: b"abc".to_vec(),
+                multipart: None,
+                tail: TailChange::Kept,
                 lifetime: UPLOAD_LIFETIME,
             };
             Some(other.save_progress(progress).await.unwrap())

@@ -3,7 +3,8 @@
 use crate::content::{UPLOAD_LIFETIME, digest_of, new_upload, repository};
 use crate::database::{Database, TICK};
 use longshore_metadata::{
-    BlobContent, CommitOutcome, CommitUpload, SaveProgress, StoredContent, UploadAddress, UploadId, UploadRecord,
+    BlobContent, CommitOutcome, CommitUpload, SaveProgress, StoredContent, TailChange, UploadAddress, UploadId,
+    UploadRecord,
 };
 
 on_both_engines!(
@@ -33,6 +34,8 @@ fn progress(id: UploadId, fence: i64, received: u64, staged: &str) -> SaveProgre
         received,
         hash_state: format!("the hash of {received} bytes").into_bytes(),
         staged: staged.as_bytes().to_vec(),
+        multipart: None,
+        tail: TailChange::Kept,
         lifetime: UPLOAD_LIFETIME,
     }
 }
@@ -78,7 +81,16 @@ async fn assert_nothing_is_left_over(database: &Database) {
 async fn a_new_session_has_nothing_yet(database: Database) {
     let address = database.open_upload("app").await;
     let hash_state = b"the hash of nothing".to_vec();
-    let record = UploadRecord { id: address.id, received: 0, hash_state, staged: vec![], object_key: None, fence: 0 };
+    let record = UploadRecord {
+        id: address.id,
+        received: 0,
+        hash_state,
+        staged: vec![],
+        object_key: None,
+        multipart: None,
+        tail_key: None,
+        fence: 0,
+    };
     assert_eq!(find(&database, &address).await, Some(record));
     assert_eq!(address.id.to_string().parse(), Ok(address.id));
 }
@@ -126,6 +138,8 @@ async fn progress_is_found_again(database: Database) {
         hash_state: format!("the hash of {} bytes", 6_u64 << 30).into_bytes(),
         staged: vec![],
         object_key: Some("objects/1".to_owned()),
+        multipart: None,
+        tail_key: None,
         fence,
     };
     assert_eq!(find(&database, &address).await, Some(expected.clone()));

@@ -3,7 +3,9 @@
 
 use crate::{Error, Registry, Result};
 use bytes::Bytes;
-use longshore_metadata::{CommitOutcome, CommitUpload, SaveProgress, StoredContent, UploadId, UploadRecord};
+use longshore_metadata::{
+    CommitOutcome, CommitUpload, SaveProgress, StoredContent, TailChange, UploadId, UploadRecord,
+};
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{BlobHasher, FileStore, ObjectKey, ObjectWriter};
 use std::time::Instant;
@@ -151,7 +153,17 @@ impl Session {
             },
         };
         let lifetime = self.registry.rules.upload_lifetime;
-        let progress = SaveProgress { id: self.id, fence: self.fence, received: length, hash_state, staged, lifetime };
+        let (multipart, tail) = (None, TailChange::Kept);
+        let progress = SaveProgress {
+            id: self.id,
+            fence: self.fence,
+            received: length,
+            hash_state,
+            staged,
+            multipart,
+            tail,
+            lifetime,
+        };
         if !self.registry.metadata.save_progress(progress).await? {
             return Err(Error::UploadUnknown { id: self.id });
         }

@@ -16,6 +16,8 @@ mod finish;
 mod manifests;
 #[path = "../queries/migrations.rs"]
 mod migrations;
+#[path = "../queries/parts.rs"]
+mod parts;
 #[path = "../queries/references.rs"]
 mod references;
 #[path = "../queries/repositories.rs"]
@@ -214,6 +216,7 @@ mod tests {
             collection::STATEMENTS,
             finish::STATEMENTS,
             manifests::STATEMENTS,
+            parts::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
             uploads::STATEMENTS,

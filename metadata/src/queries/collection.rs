@@ -2,6 +2,7 @@
 
 use super::blobs::size;
 use super::dialect::{skip_locked, text_list};
+use super::parts::SessionObjects;
 use super::repositories::microseconds;
 use super::uploads::end_session;
 use super::{Batch, Connection, Store, Transaction};
@@ -9,13 +10,20 @@ use crate::{ExpiredUploads, Result, Tombstone};
 use std::time::Duration;
 
 statements! {
-    EXPIRED = concat!("SELECT id, object_id FROM uploads WHERE expires_at <= (SELECT now FROM clock) \
+    EXPIRED = concat!("SELECT id, object_id, tail_id, next_tail_id, backend_upload FROM uploads WHERE expires_at <= (SELECT now FROM clock) \
         ORDER BY expires_at LIMIT $1", skip_locked!());
-    DUE = concat!("SELECT key, size FROM tombstones WHERE not_before <= (SELECT now FROM clock) \
+    DUE = concat!("SELECT key, size, backend_upload FROM tombstones WHERE not_before <= (SELECT now FROM clock) \
         AND claimed_until <= (SELECT now FROM clock) ORDER BY not_before LIMIT $1", skip_locked!());
     HOLD = concat!("UPDATE tombstones SET attempts = attempts + 1, claimed_until = (SELECT now FROM clock) + $2 \
         WHERE key IN ", text_list!("$1"));
     DROP = "DELETE FROM tombstones WHERE key = $1";
+}
+
+#[derive(sqlx::FromRow)]
+struct ExpiredSession {
+    id: String,
+    #[sqlx(flatten)]
+    objects: SessionObjects,
 }
 
 struct Expire {
@@ -26,11 +34,11 @@ impl Transaction for Expire {
     type Output = ExpiredUploads;
 
     async fn run(&self, connection: &mut Connection) -> Result<ExpiredUploads> {
-        let expired: Vec<(String, Option<i64>)> =
+        let expired: Vec<ExpiredSession> =
             sqlx::query_as(EXPIRED).bind(i64::from(self.limit)).fetch_all(&mut *connection).await?;
-        for (id, object_id) in &expired {
+        for ExpiredSession { id, objects } in &expired {
             let mut batch = Batch::default();
-            end_session(&mut batch, id, *object_id, "the upload expired");
+            end_session(&mut batch, id, objects, "the upload expired");
             batch.execute(connection).await?;
         }
         Ok(ExpiredUploads { sessions: expired.len() as u64 })
@@ -46,13 +54,13 @@ impl Transaction for ClaimTombstones {
     type Output = Vec<Tombstone>;
 
     async fn run(&self, connection: &mut Connection) -> Result<Vec<Tombstone>> {
-        let due: Vec<(String, i64)> =
+        let due: Vec<(String, i64, Option<String>)> =
             sqlx::query_as(DUE).bind(i64::from(self.limit)).fetch_all(&mut *connection).await?;
         if !due.is_empty() {
-            let keys = serde_json::Value::from_iter(due.iter().map(|(key, _)| key.as_str()));
+            let keys = serde_json::Value::from_iter(due.iter().map(|(key, ..)| key.as_str()));
             sqlx::query(HOLD).bind(keys.to_string()).bind(microseconds(self.hold)).execute(connection).await?;
         }
-        due.into_iter().map(|(key, stored)| Ok(Tombstone { key, size: size(stored)? })).collect()
+        due.into_iter().map(|(key, stored, multipart)| Ok(Tombstone { key, size: size(stored)?, multipart })).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::blobs::{self, size};
 use super::dialect::for_update;
+use super::parts::SessionObjects;
 use super::uploads::{claim, end_session};
 use super::{Batch, Connection, Store, Transaction};
 use crate::{FinishOutcome, FinishUpload, Result, UploadAddress};
@@ -9,42 +10,42 @@ use longshore_oci::Digest;
 use std::borrow::Cow;
 
 statements! {
-    LOCK = concat!("SELECT repository_id, received, staged, object_id FROM uploads WHERE id = $1 \
+    LOCK = concat!("SELECT repository_id, received, staged, object_id, tail_id, next_tail_id, backend_upload FROM uploads WHERE id = $1 \
         AND repository_id = (SELECT id FROM repositories WHERE name = $2) \
         AND principal IS NOT DISTINCT FROM $3 AND expires_at > (SELECT now FROM clock)", for_update!());
 }
 
-type SessionRow = (i64, i64, Option<Vec<u8>>, Option<i64>);
-
 /// A session as it stands, held until the transaction ends: whoever else has claimed it comes too late.
+#[derive(sqlx::FromRow)]
 struct Locked {
     repository_id: i64,
-    received: u64,
-    staged: Vec<u8>,
-    object_id: Option<i64>,
+    received: i64,
+    staged: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    objects: SessionObjects,
 }
 
 impl Locked {
     async fn find(connection: &mut Connection, address: &UploadAddress) -> Result<Option<Self>> {
-        let row: Option<SessionRow> = sqlx::query_as(LOCK)
+        let row = sqlx::query_as(LOCK)
             .bind(address.id.to_string())
             .bind(address.repository.as_str())
             .bind(&address.principal)
             .fetch_optional(connection)
             .await?;
-        let Some((repository_id, received, staged, object_id)) = row else { return Ok(None) };
-        Ok(Some(Self { repository_id, received: size(received)?, staged: staged.unwrap_or_default(), object_id }))
+        Ok(row)
     }
 
     /// All bytes of the blob, unless they are in an object, or more than `most`.
     fn joined<'a>(&self, last: &'a [u8], most: usize) -> Option<Cow<'a, [u8]>> {
-        let is_in_object = self.received > 0 && self.staged.is_empty();
-        if is_in_object || self.staged.len() + last.len() > most {
+        let staged = self.staged.as_deref().unwrap_or_default();
+        let is_in_object = self.received > 0 && staged.is_empty();
+        if is_in_object || staged.len() + last.len() > most {
             None
-        } else if self.staged.is_empty() {
+        } else if staged.is_empty() {
             Some(last.into())
         } else {
-            Some([&self.staged, last].concat().into())
+            Some([staged, last].concat().into())
         }
     }
 }
@@ -56,8 +57,9 @@ impl Transaction for FinishUpload {
         let Some(session) = Locked::find(connection, &self.address).await? else {
             return Ok(FinishOutcome::Unknown);
         };
-        if self.start.is_some_and(|start| start != session.received) {
-            return Ok(FinishOutcome::OutOfOrder { received: session.received });
+        let received = size(session.received)?;
+        if self.start.is_some_and(|start| start != received) {
+            return Ok(FinishOutcome::OutOfOrder { received });
         }
         let Some(content) = session.joined(&self.bytes, self.most) else {
             let claimed = claim(connection, &self.address, self.lifetime).await?;
@@ -71,7 +73,7 @@ impl Transaction for FinishUpload {
         let (blob_id, _) = blobs::find_or_insert(connection, &self.digest, size, None, Some(&content)).await?;
         let mut batch = Batch::default();
         blobs::add_grant(&mut batch, session.repository_id, blob_id);
-        end_session(&mut batch, &self.address.id.to_string(), session.object_id, "the blob needed no object");
+        end_session(&mut batch, &self.address.id.to_string(), &session.objects, "the blob needed no object");
         batch.execute(connection).await?;
         Ok(FinishOutcome::Committed)
     }

@@ -19,6 +19,8 @@ mod finish;
 mod manifests;
 #[path = "../queries/migrations.rs"]
 mod migrations;
+#[path = "../queries/parts.rs"]
+mod parts;
 #[path = "../queries/references.rs"]
 mod references;
 #[path = "../queries/repositories.rs"]
@@ -190,6 +192,7 @@ mod tests {
             collection::STATEMENTS,
             finish::STATEMENTS,
             manifests::STATEMENTS,
+            parts::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
             uploads::STATEMENTS,

@@ -1,0 +1,173 @@
+//! What a session holds in an object store: an object in parts, and a tail.
+
+use crate::content::{UPLOAD_LIFETIME, digest_of};
+use crate::database::Database;
+use longshore_metadata::{
+    CommitOutcome, CommitUpload, Multipart, SaveProgress, StoredContent, TailChange, UploadAddress, UploadPart,
+    UploadRecord,
+};
+
+on_both_engines!(
+    a_whole_object_becomes_the_tail_of_one_in_parts,
+    an_object_in_parts_becomes_the_blob,
+    what_was_attached_and_not_saved_is_not_gone_on_with,
+    the_older_writer_can_neither_attach_nor_save_parts,
+    nothing_to_go_on_after_is_refused,
+    a_session_that_ends_condemns_all_that_it_holds,
+);
+
+/// A session that its first writer has claimed.
+struct Session {
+    database: Database,
+    address: UploadAddress,
+    fence: i64,
+}
+
+impl Session {
+    async fn claimed(database: Database) -> Self {
+        let address = database.open_upload("app").await;
+        let mut session = Self { database, address, fence: 0 };
+        session.claim().await;
+        session
+    }
+
+    async fn claim(&mut self) -> UploadRecord {
+        let claimed =
+            self.database.metadata.claim_upload(self.address.clone(), UPLOAD_LIFETIME).await.unwrap().unwrap();
+        self.fence = claimed.fence;
+        claimed
+    }
+
+    async fn attach_object(&self, key: &str) -> bool {
+        self.database.metadata.attach_object(self.address.id, self.fence, key, "s3").await.unwrap()
+    }
+
+    async fn attach_object_after(&self, key: &str) -> bool {
+        self.database.metadata.attach_object_after(self.address.id, self.fence, key, "s3").await.unwrap()
+    }
+
+    async fn attach_tail(&self, key: &str) -> bool {
+        self.database.metadata.attach_tail(self.address.id, self.fence, key, "s3").await.unwrap()
+    }
+
+    async fn save(&self, received: u64, multipart: Option<Multipart>, tail: TailChange) -> bool {
+        let progress = SaveProgress {
+            id: self.address.id,
+            fence: self.fence,
+            received,
+            hash_state: b"a hash".to_vec(),
+            staged: Vec::new(),
+            multipart,
+            tail,
+            lifetime: UPLOAD_LIFETIME,
+        };
+        self.database.metadata.save_progress(progress).await.unwrap()
+    }
+
+    /// The keys of object and tail, and the tags of the parts.
+    async fn holds(&self) -> (Option<String>, Option<String>, Vec<String>) {
+        let found = self.database.metadata.find_upload(self.address.clone()).await.unwrap().unwrap();
+        let parts = found.multipart.map(|multipart| multipart.parts).unwrap_or_default();
+        (found.object_key, found.tail_key, parts.into_iter().map(|part| part.tag).collect())
+    }
+
+    async fn condemned(&self) -> Vec<String> {
+        let keys = "SELECT key || COALESCE(' of ' || backend_upload, '') FROM tombstones ORDER BY key";
+        self.database.inside.texts(keys).await
+    }
+}
+
+fn parts(parts: &[(&str, u64)]) -> Option<Multipart> {
+    let parts = parts.iter().map(|(tag, size)| UploadPart { tag: (*tag).to_owned(), size: *size }).collect();
+    Some(Multipart { upload: "upload-1".to_owned(), parts })
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+async fn a_whole_object_becomes_the_tail_of_one_in_parts(database: Database) {
+    let session = Session::claimed(database).await;
+    assert!(session.attach_object("whole").await);
+    assert!(session.save(100, None, TailChange::Kept).await);
+    assert_eq!(session.holds().await, (text("whole"), None, vec![]));
+
+    assert!(session.attach_object_after("parts").await);
+    assert_eq!(session.holds().await, (None, text("whole"), vec![]), "there is no part yet");
+    // Its writer died, and the next one begins another object.
+    assert!(session.attach_object("others").await);
+    assert_eq!(session.condemned().await, ["parts"]);
+
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(190, parts(&[("a", 150)]), TailChange::Replaced).await);
+    assert_eq!(session.holds().await, (text("others"), text("tail"), vec!["a".to_owned()]));
+    assert_eq!(session.condemned().await, ["parts", "whole"]);
+}
+
+async fn an_object_in_parts_becomes_the_blob(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("parts").await);
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced).await);
+    assert!(session.save(16, parts(&[("c", 8)]), TailChange::Gone).await);
+    let claimed = session.claim().await;
+    assert_eq!(claimed.multipart, parts(&[("b", 4), ("a", 4), ("c", 8)]), "in the order in which they came");
+    assert_eq!((claimed.received, claimed.tail_key), (16, None));
+
+    let (id, fence, digest) = (session.address.id, session.fence, digest_of("the blob"));
+    let commit = CommitUpload { id, fence, digest, size: 16, content: StoredContent::AttachedObject };
+    assert_eq!(session.database.metadata.commit_upload(commit).await.unwrap(), CommitOutcome::Committed);
+    assert_eq!(session.condemned().await, ["tail"]);
+    assert_eq!(session.database.inside.texts("SELECT key FROM objects").await, ["parts"]);
+    assert_eq!(session.database.inside.count("SELECT count(*) FROM upload_parts").await, 0);
+}
+
+async fn what_was_attached_and_not_saved_is_not_gone_on_with(database: Database) {
+    let session = Session::claimed(database).await;
+    assert!(session.attach_object("parts").await);
+    assert!(session.attach_tail("never written").await);
+    assert_eq!(session.holds().await, (None, None, vec![]));
+    assert!(session.attach_tail("tail").await);
+    assert_eq!(session.condemned().await, ["never written"]);
+    assert!(session.save(8, parts(&[("a", 8)]), TailChange::Kept).await);
+    assert_eq!(session.holds().await, (text("parts"), None, vec!["a".to_owned()]));
+    assert!(!session.attach_object("another").await, "there are parts of the first one");
+}
+
+async fn the_older_writer_can_neither_attach_nor_save_parts(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("parts").await);
+    assert!(session.save(8, parts(&[("a", 8)]), TailChange::Kept).await);
+    session.claim().await;
+    session.fence -= 1;
+    assert!(!session.attach_tail("tail").await);
+    assert!(!session.attach_object_after("after").await);
+    assert!(!session.save(16, parts(&[("b", 8)]), TailChange::Kept).await);
+    assert!(!session.save(16, None, TailChange::Gone).await);
+    session.fence += 1;
+    assert_eq!(session.holds().await, (text("parts"), None, vec!["a".to_owned()]));
+    assert_eq!(session.database.inside.texts("SELECT key FROM objects").await, ["parts"]);
+}
+
+async fn nothing_to_go_on_after_is_refused(database: Database) {
+    let session = Session::claimed(database).await;
+    assert!(!session.attach_object_after("too early").await);
+    assert!(session.attach_object("parts").await);
+    assert!(!session.attach_object_after("not saved").await);
+    assert!(session.save(8, parts(&[("a", 8)]), TailChange::Kept).await);
+    assert!(!session.attach_object_after("not whole").await);
+    assert_eq!(session.holds().await, (text("parts"), None, vec!["a".to_owned()]));
+    assert_eq!(session.database.inside.texts("SELECT key FROM objects").await, ["parts"]);
+}
+
+async fn a_session_that_ends_condemns_all_that_it_holds(database: Database) {
+    let session = Session::claimed(database).await;
+    assert!(session.attach_object("object").await);
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced).await);
+    assert!(session.attach_tail("tail of a writer that died").await);
+    assert!(session.database.metadata.cancel_upload(session.address.clone()).await.unwrap());
+    assert_eq!(session.condemned().await, ["object of upload-1", "tail", "tail of a writer that died"]);
+    assert_eq!(session.database.inside.count("SELECT count(*) FROM objects").await, 0);
+    assert_eq!(session.database.inside.count("SELECT count(*) FROM upload_parts").await, 0);
+}
