@@ -3,7 +3,7 @@
 //! Serialised, it is the list of all keys with an example for each; nothing else keeps such a list. A test refuses a
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
-use crate::{Auth, ByteSize, Database, Http, Limits, Metrics, Secret, Settings, Tls};
+use crate::{Auth, ByteSize, Database, Http, Limits, Metrics, S3, Secret, Settings, Storage, Tls};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -19,6 +19,17 @@ pub(crate) fn specimen() -> Settings {
         },
         // Not a URL: it is masked as a whole, which is how a secret key is told from the others.
         database: Database { url: Some(Secret::new("specimen")), ..Database::default() },
+        storage: Storage {
+            s3: Some(S3 {
+                bucket: "images".to_owned(),
+                endpoint: Some("https://s3.example.com".to_owned()),
+                prefix: "longshore".to_owned(),
+                access_key_id: Some("longshore".to_owned()),
+                secret_access_key: Some(Secret::new("specimen")),
+                ..S3::default()
+            }),
+            ..Storage::default()
+        },
         auth: Auth { htpasswd: Some(PathBuf::from("/etc/longshore/htpasswd")), ..Auth::default() },
         limits: Limits { blob_size: Some(ByteSize::mib(10 * 1024)), ..Limits::default() },
         metrics: Metrics { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))), ..Metrics::default() },

@@ -1,10 +1,10 @@
 //! `storage`: where the bytes of blobs lie.
 
-use crate::ByteSize;
+use crate::{ByteSize, Secret};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The byte store.
+/// The byte store: files below `path`, unless a bucket is named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
@@ -14,10 +14,54 @@ pub struct Storage {
     pub inline_max: ByteSize,
     /// Memory for what is pulled again and again. Default 512 MiB; 0 turns it off.
     pub cache_size: ByteSize,
+    /// Memory for what is on its way to an object store. Default 256 MiB, at least 16 MiB.
+    pub upload_memory: ByteSize,
+    /// A bucket of S3, or of what is like it, instead of files.
+    pub s3: Option<S3>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { path: PathBuf::from("./data"), inline_max: ByteSize::kib(16), cache_size: ByteSize::mib(512) }
+        Self {
+            path: PathBuf::from("./data"),
+            inline_max: ByteSize::kib(16),
+            cache_size: ByteSize::mib(512),
+            upload_memory: ByteSize::mib(256),
+            s3: None,
+        }
+    }
+}
+
+/// A bucket of S3.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3 {
+    /// Its name.
+    pub bucket: String,
+    /// Its region. Default `us-east-1`, which most servers that are not Amazon's take as well.
+    pub region: String,
+    /// URL of another server than Amazon's; none: Amazon's of the region.
+    pub endpoint: Option<String>,
+    /// Folder in the bucket that is ours. Default: the whole bucket.
+    pub prefix: String,
+    /// None, as with the key below: what the environment or the machine gives (`AWS_*`, web identity, instance roles).
+    pub access_key_id: Option<String>,
+    /// The key that belongs to the id.
+    pub secret_access_key: Option<Secret>,
+    /// Whether the bucket's name stands in the host's name and not in the path. Default false.
+    pub virtual_hosts: bool,
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            region: "us-east-1".to_owned(),
+            endpoint: None,
+            prefix: String::new(),
+            access_key_id: None,
+            secret_access_key: None,
+            virtual_hosts: false,
+        }
     }
 }

@@ -107,10 +107,35 @@ impl Rules {
     }
 
     fn storage(&mut self, settings: &Settings) {
-        if settings.storage.path.as_os_str().is_empty() {
+        let storage = &settings.storage;
+        if storage.path.as_os_str().is_empty() {
             self.refuse("storage.path", "empty: name a directory");
         }
-        self.within("storage.inline_max", &settings.storage.inline_max, &(ByteSize::new(0)..=ByteSize::kib(64)));
+        self.within("storage.inline_max", &storage.inline_max, &(ByteSize::new(0)..=ByteSize::kib(64)));
+        self.within("storage.upload_memory", &storage.upload_memory, &(ByteSize::mib(16)..=ByteSize::mib(1024 * 1024)));
+        if let Some(s3) = &storage.s3 {
+            self.named("storage.s3.bucket", &s3.bucket);
+            self.named("storage.s3.region", &s3.region);
+            self.url("storage.s3.endpoint", s3.endpoint.as_deref());
+            let both = "missing: set both storage.s3.access_key_id and storage.s3.secret_access_key, or neither";
+            match (&s3.access_key_id, &s3.secret_access_key) {
+                (Some(_), None) => self.refuse("storage.s3.secret_access_key", both),
+                (None, Some(_)) => self.refuse("storage.s3.access_key_id", both),
+                _ => {}
+            }
+        }
+    }
+
+    fn named(&mut self, key: &'static str, name: &str) {
+        if name.is_empty() {
+            self.refuse(key, "missing: without it there is no object store");
+        }
+    }
+
+    fn url(&mut self, key: &'static str, url: Option<&str>) {
+        if url.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            self.refuse(key, "not a URL: it begins with http:// or https://");
+        }
     }
 
     fn auth(&mut self, settings: &Settings) {

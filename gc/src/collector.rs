@@ -2,7 +2,7 @@
 
 use crate::{Error, House, objects, uploads};
 use longshore_metadata::Metadata;
-use longshore_storage::FileStore;
+use longshore_storage::Storage;
 use std::time::Duration;
 
 /// Runs the steps.
@@ -19,9 +19,9 @@ pub struct Collected {
 }
 
 impl Collector {
-    /// A collector for this database and these files.
-    pub fn new(metadata: Metadata, files: FileStore) -> Self {
-        Self(House { metadata, files })
+    /// A collector for this database and these objects.
+    pub fn new(metadata: Metadata, storage: Storage) -> Self {
+        Self(House { metadata, storage })
     }
 
     /// One pass over all steps, until none of them finds anything more to do.
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use longshore_metadata::{ConnectOptions, Lifetimes, NewUpload, UploadAddress, UploadId};
     use longshore_oci::Algorithm;
-    use longshore_storage::{BlobHasher, Error as StorageError, ObjectKey};
+    use longshore_storage::{BlobHasher, Error as StorageError, FileStore, ObjectKey};
 
     struct Place {
         house: House,
@@ -66,8 +66,8 @@ mod tests {
         metadata.migrate().await.unwrap();
         let promise = Duration::from_secs(60);
         metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
-        let files = FileStore::open(folder.path(), 0).unwrap();
-        Place { house: House { metadata, files }, _folder: folder }
+        let storage = Storage::Files(FileStore::open(folder.path(), 0).unwrap());
+        Place { house: House { metadata, storage }, _folder: folder }
     }
 
     impl Place {
@@ -80,12 +80,12 @@ mod tests {
             let id: UploadId = self.house.metadata.begin_upload(upload).await.unwrap();
             let key = ObjectKey::random();
             assert!(self.house.metadata.attach_object(id, 0, &key.to_string(), FileStore::BACKEND).await.unwrap());
-            self.house.files.create(key.clone(), hasher, b"bytes".to_vec()).await.unwrap();
+            self.house.storage.create(key.clone(), hasher, b"bytes".to_vec()).await.unwrap();
             (UploadAddress { repository, id, principal: None }, key)
         }
 
         async fn is_there(&self, key: &ObjectKey) -> bool {
-            match self.house.files.read(key, 0..5).await {
+            match self.house.storage.read(key, 0..5).await {
                 Ok(_) => true,
                 Err(StorageError::Lost { .. }) => false,
                 Err(error) => panic!("{error}"),
@@ -123,7 +123,7 @@ mod tests {
         let place = place(Duration::ZERO).await;
         let (address, key) = place.upload(Duration::from_secs(3600)).await;
         assert!(place.house.metadata.cancel_upload(address).await.unwrap());
-        place.house.files.delete(&key).await.unwrap();
+        place.house.storage.delete(&key, 5, None).await.unwrap();
         assert_eq!(place.pass().await, Collected { uploads: 0, objects: 1 });
     }
 }

@@ -8,7 +8,7 @@ mod uploads;
 pub use collector::{Collected, Collector};
 
 use longshore_metadata::Metadata;
-use longshore_storage::FileStore;
+use longshore_storage::Storage;
 
 /// An error of a step. What the step had done before stays done; the next pass goes on.
 #[derive(Debug, thiserror::Error)]
@@ -25,5 +25,5 @@ pub enum Error {
 #[derive(Debug, Clone)]
 struct House {
     metadata: Metadata,
-    files: FileStore,
+    storage: Storage,
 }

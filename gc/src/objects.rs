@@ -17,7 +17,7 @@ pub(crate) async fn delete_condemned(house: &House) -> Result<u64, Error> {
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
         for tombstone in &due {
             match tombstone.key.parse::<ObjectKey>() {
-                Ok(key) => house.files.delete(&key).await?,
+                Ok(key) => house.storage.delete(&key, tombstone.size, tombstone.multipart.as_deref()).await?,
                 Err(error) => tracing::error!(%error, "a tombstone has no usable key"),
             }
             house.metadata.drop_tombstone(&tombstone.key).await?;

@@ -55,7 +55,7 @@ impl Registry {
     pub async fn open_blob(&self, blob: &Blob) -> Result<BlobReader> {
         match &blob.content {
             Content::Inline(bytes) => Ok(BlobReader::Inline(bytes.clone())),
-            Content::Object(key) => Ok(BlobReader::Object(self.files.open_object(key, blob.size).await?)),
+            Content::Object(key) => Ok(BlobReader::Object(self.storage.open_object(key, blob.size).await?)),
         }
     }
 

@@ -7,6 +7,7 @@ mod head;
 mod lists;
 mod manifests;
 mod referrers;
+mod resting;
 mod rules;
 mod session;
 mod sessions;
@@ -22,7 +23,7 @@ pub use rules::Rules;
 pub use uploads::{Body, BodyError, Chunk};
 
 use longshore_metadata::Metadata;
-use longshore_storage::FileStore;
+use longshore_storage::Storage;
 use std::sync::Arc;
 
 /// What every call of this crate answers.
@@ -32,15 +33,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone)]
 pub struct Registry {
     metadata: Metadata,
-    files: FileStore,
+    storage: Storage,
     rules: Arc<Rules>,
     sessions: sessions::OpenSessions,
 }
 
 impl Registry {
-    /// A registry over this database and these files.
-    pub fn new(metadata: Metadata, files: FileStore, rules: Rules) -> Self {
-        Self { metadata, files, rules: Arc::new(rules), sessions: sessions::OpenSessions::default() }
+    /// A registry over this database and these objects.
+    pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
+        Self { metadata, storage, rules: Arc::new(rules), sessions: sessions::OpenSessions::default() }
     }
 
     /// The rules that it keeps.
@@ -48,13 +49,13 @@ impl Registry {
         &self.rules
     }
 
-    /// Whether both the database and the disk below the files answer, as a readiness probe asks.
+    /// Whether both the database and the store of the objects answer, as a readiness probe asks.
     ///
     /// # Errors
     /// That of the first one that does not.
     pub async fn check(&self) -> Result<()> {
         self.metadata.ping().await?;
-        self.files.check().await?;
+        self.storage.check().await?;
         Ok(())
     }
 

@@ -1,13 +1,16 @@
 //! The bytes of one upload session while a request writes them: few of them stay in the database's row, more of them
 //! go to an object.
 
-use crate::{Error, Registry, Result};
+use crate::{
+    Error, Registry, Result,
+    resting::{self, Resting, damaged, told},
+};
 use bytes::Bytes;
 use longshore_metadata::{
     CommitOutcome, CommitUpload, SaveProgress, StoredContent, TailChange, UploadId, UploadRecord,
 };
 use longshore_oci::{Algorithm, Digest};
-use longshore_storage::{BlobHasher, FileStore, ObjectKey, ObjectWriter};
+use longshore_storage::{BlobHasher, ObjectKey, ObjectWriter};
 use std::time::Instant;
 
 /// A session that a request holds.
@@ -18,6 +21,8 @@ pub(crate) struct Session {
     fence: i64,
     /// How many bytes of the object were saved by earlier requests.
     saved: u64,
+    /// Whether the writer has taken up a tail.
+    has_tail: bool,
     /// When the session was last given its whole lifetime.
     extended: Instant,
     bytes: SessionBytes,
@@ -27,8 +32,8 @@ pub(crate) struct Session {
 enum SessionBytes {
     /// Few enough for the row. They are hashed when it is known by which algorithm.
     Staged { bytes: Vec<u8>, algorithm: Algorithm },
-    /// In an object that this request has not touched yet.
-    Resting { key: ObjectKey, saved_hash: Vec<u8>, length: u64 },
+    /// In objects that this request has not touched yet.
+    Resting(Resting),
     /// In an object that this request appends to.
     Written(Box<ObjectWriter>),
 }
@@ -42,32 +47,22 @@ struct Finished {
 impl Session {
     /// Takes up a session where it was left.
     pub(crate) fn resume(registry: &Registry, record: UploadRecord) -> Result<Self> {
-        let saved = if record.object_key.is_some() { record.received } else { 0 };
-        let bytes = match record.object_key {
-            Some(key) => {
-                let key = key.parse().map_err(|error| damaged(record.id, &error))?;
-                SessionBytes::Resting { key, saved_hash: record.hash_state, length: record.received }
-            }
+        let (id, fence) = (record.id, record.fence);
+        let (saved, bytes) = match Resting::of(&record)? {
+            Some(resting) => (resting.length, SessionBytes::Resting(resting)),
             None => {
-                let hasher = BlobHasher::restore(&record.hash_state).map_err(|error| damaged(record.id, &error))?;
-                SessionBytes::Staged { bytes: record.staged, algorithm: hasher.algorithm() }
+                let hasher = BlobHasher::restore(&record.hash_state).map_err(|error| damaged(id, &error))?;
+                (0, SessionBytes::Staged { bytes: record.staged, algorithm: hasher.algorithm() })
             }
         };
-        Ok(Self {
-            registry: registry.clone(),
-            id: record.id,
-            fence: record.fence,
-            saved,
-            extended: Instant::now(),
-            bytes,
-        })
+        Ok(Self { registry: registry.clone(), id, fence, saved, has_tail: false, extended: Instant::now(), bytes })
     }
 
     /// How many bytes it holds.
     pub(crate) fn length(&self) -> u64 {
         match &self.bytes {
             SessionBytes::Staged { bytes, .. } => bytes.len() as u64,
-            SessionBytes::Resting { length, .. } => *length,
+            SessionBytes::Resting(resting) => resting.length,
             SessionBytes::Written(writer) => writer.length(),
         }
     }
@@ -97,7 +92,7 @@ impl Session {
     pub(crate) async fn flush(&mut self) -> Result<()> {
         match &mut self.bytes {
             SessionBytes::Written(writer) => Ok(writer.flush().await?),
-            SessionBytes::Staged { .. } | SessionBytes::Resting { .. } => Ok(()),
+            SessionBytes::Staged { .. } | SessionBytes::Resting(_) => Ok(()),
         }
     }
 
@@ -109,27 +104,27 @@ impl Session {
         }
         self.extended = Instant::now();
         let open = self.registry.metadata.extend_upload(self.id, self.fence, lifetime).await?;
-        if open { Ok(()) } else { Err(Error::UploadUnknown { id: self.id }) }
+        if open { Ok(()) } else { Err(Error::UploadBusy { id: self.id }) }
     }
 
     /// The session's object, opened or made.
     async fn writer(&mut self) -> Result<&mut ObjectWriter> {
         let writer = match &mut self.bytes {
             SessionBytes::Written(_) => None,
-            SessionBytes::Resting { key, saved_hash, length } => {
-                let hasher = restore_hash(&self.registry.files, key, saved_hash, *length).await?;
-                Some(self.registry.files.resume(key.clone(), hasher, *length).await?)
+            SessionBytes::Resting(resting) => {
+                self.has_tail = resting.has_tail(&self.registry.storage);
+                Some(resting.resume(&self.registry, self.id, self.fence).await?)
             }
             SessionBytes::Staged { bytes, algorithm } => {
                 let key = ObjectKey::random();
-                let metadata = &self.registry.metadata;
+                let (metadata, storage) = (&self.registry.metadata, &self.registry.storage);
                 // The intent first: if we die after this, garbage collection finds the object by its session.
-                if !metadata.attach_object(self.id, self.fence, &key.to_string(), FileStore::BACKEND).await? {
-                    return Err(Error::UploadUnknown { id: self.id });
+                if !metadata.attach_object(self.id, self.fence, &key.to_string(), storage.backend()).await? {
+                    return Err(Error::UploadBusy { id: self.id });
                 }
                 let mut hasher = BlobHasher::new(*algorithm);
                 hasher.update(bytes);
-                Some(self.registry.files.create(key, hasher, std::mem::take(bytes)).await?)
+                Some(storage.create(key, hasher, std::mem::take(bytes)).await?)
             }
         };
         if let Some(writer) = writer {
@@ -144,16 +139,20 @@ impl Session {
     /// Makes what came durable and saves how far the session is.
     pub(crate) async fn save(mut self) -> Result<u64> {
         let length = self.length();
-        let (staged, hash_state) = match self.bytes {
-            SessionBytes::Staged { bytes, algorithm } => (bytes, BlobHasher::new(algorithm).save()),
-            SessionBytes::Resting { saved_hash, .. } => (Vec::new(), saved_hash),
-            SessionBytes::Written(ref mut writer) => match writer.sync().await {
-                Ok(durable) => (Vec::new(), durable.hasher.save()),
-                Err(error) => return Err(self.undo(error.into()).await),
-            },
+        let unchanged = (None, TailChange::Kept);
+        let (staged, hash_state, (multipart, tail)) = match self.bytes {
+            SessionBytes::Staged { bytes, algorithm } => (bytes, BlobHasher::new(algorithm).save(), unchanged),
+            SessionBytes::Resting(ref resting) => {
+                (Vec::new(), resting.hasher(&self.registry.storage).await?.save(), unchanged)
+            }
+            SessionBytes::Written(ref mut writer) => {
+                match resting::save(&self.registry, self.id, self.fence, writer).await {
+                    Ok(durable) => (Vec::new(), durable.hasher.save(), told(durable.layout, self.has_tail)),
+                    Err(error) => return Err(self.undo(error).await),
+                }
+            }
         };
         let lifetime = self.registry.rules.upload_lifetime;
-        let (multipart, tail) = (None, TailChange::Kept);
         let progress = SaveProgress {
             id: self.id,
             fence: self.fence,
@@ -165,7 +164,7 @@ impl Session {
             lifetime,
         };
         if !self.registry.metadata.save_progress(progress).await? {
-            return Err(Error::UploadUnknown { id: self.id });
+            return Err(Error::UploadBusy { id: self.id });
         }
         Ok(length)
     }
@@ -180,13 +179,14 @@ impl Session {
         let commit = CommitUpload { id: self.id, fence: self.fence, digest: declared, size, content };
         match self.registry.metadata.commit_upload(commit).await? {
             CommitOutcome::Committed => Ok(()),
-            CommitOutcome::SessionLost => Err(Error::UploadUnknown { id: self.id }),
+            CommitOutcome::SessionLost => Err(Error::UploadBusy { id: self.id }),
         }
     }
 
     /// Makes everything durable, and sees that it has this digest.
     async fn finish(&mut self, declared: Digest) -> Result<Finished> {
-        let (algorithm, files) = (declared.algorithm(), &self.registry.files);
+        let algorithm = declared.algorithm();
+        let storage = self.registry.storage.clone();
         let (key, size, hasher) = match &mut self.bytes {
             SessionBytes::Staged { bytes, .. } => {
                 verify(declared, Digest::of(algorithm, bytes))?;
@@ -194,19 +194,23 @@ impl Session {
                 let content = StoredContent::Inline(std::mem::take(bytes));
                 return Ok(Finished { content, size });
             }
-            SessionBytes::Resting { key, saved_hash, length } => {
-                let hasher = restore_hash(files, key, saved_hash, *length).await?;
-                (&*key, *length, hasher)
+            SessionBytes::Resting(resting) if let Some(key) = resting.whole() => {
+                (key.clone(), resting.length, resting.hasher(&storage).await?)
             }
-            SessionBytes::Written(writer) => {
-                let durable = writer.sync().await?;
-                (writer.key(), durable.length, durable.hasher)
+            SessionBytes::Resting(_) | SessionBytes::Written(_) => {
+                let writer = self.writer().await?;
+                let hasher = writer.hash().await?;
+                if hasher.algorithm() == algorithm {
+                    verify(declared, hasher.digest())?;
+                }
+                writer.finish().await?;
+                (writer.key().clone(), writer.length(), hasher)
             }
         };
         let computed = if hasher.algorithm() == algorithm {
             hasher.digest()
         } else {
-            files.hash(key, algorithm, size).await?.digest()
+            storage.hash(&key, algorithm, size).await?.digest()
         };
         verify(declared, computed)?;
         Ok(Finished { content: StoredContent::AttachedObject, size })
@@ -218,8 +222,7 @@ impl Session {
     pub(crate) async fn undo(self, failure: Error) -> Error {
         if let SessionBytes::Written(writer) = self.bytes {
             let key = writer.key().clone();
-            drop(writer); // and its lock on the file with it
-            if let Err(error) = self.registry.files.cut(&key, self.saved).await {
+            if let Err(error) = self.registry.storage.undo(*writer, self.saved).await {
                 tracing::warn!(%key, %error, "an object keeps bytes that nobody needs until its upload ends");
             }
         }
@@ -229,16 +232,4 @@ impl Session {
 
 fn verify(declared: Digest, computed: Digest) -> Result<()> {
     if computed == declared { Ok(()) } else { Err(Error::DigestMismatch { declared, computed }) }
-}
-
-/// The hash as it was saved, or by reading the bytes again where the saved state is of another version.
-async fn restore_hash(files: &FileStore, key: &ObjectKey, saved: &[u8], length: u64) -> Result<BlobHasher> {
-    match BlobHasher::restore(saved) {
-        Ok(hasher) => Ok(hasher),
-        Err(_) => Ok(files.hash(key, Algorithm::Sha256, length).await?),
-    }
-}
-
-fn damaged(id: UploadId, error: &dyn std::error::Error) -> longshore_metadata::Error {
-    longshore_metadata::Error::Damaged { table: "uploads", reason: format!("{id}: {error}") }
 }

@@ -155,10 +155,20 @@ impl ApiError {
         match inner {
             Storage::DiskFull(_) => Self::disk_full(error),
             Storage::ShuttingDown => Self::unavailable(error, "the server is shutting down"),
-            Storage::Lost { .. } | Storage::Io { .. } | Storage::Locked { .. } | Storage::Folder { .. } => {
-                Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "storage failed")
-            }
+            Storage::Backend { .. } => Self::unavailable(error, "the object store does not answer, try again"),
+            Storage::Overloaded => Self::unavailable(error, "too many uploads at once, try again"),
+            Storage::UploadLost { .. } => Self::lost_upload(),
+            Storage::Lost { .. }
+            | Storage::Io { .. }
+            | Storage::Locked { .. }
+            | Storage::Folder { .. }
+            | Storage::Unusable { .. } => Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "storage failed"),
         }
+    }
+
+    /// The client can do nothing but begin again.
+    fn lost_upload() -> Self {
+        Self::new(ErrorCode::BlobUploadUnknown, "the upload cannot be gone on with: start a new one with POST")
     }
 
     fn disk_full(error: &Error) -> Self {

@@ -39,6 +39,33 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The object store failed, after everything that is worth trying again was tried again.
+    #[error("the object store failed at {key}: {reason}")]
+    Backend {
+        /// The key.
+        key: ObjectKey,
+        /// What it said.
+        reason: String,
+    },
+    /// The object store cannot be used as it is set up.
+    #[error("{place} cannot be used: {reason}. {advice}")]
+    Unusable {
+        /// Where it is.
+        place: String,
+        /// What it said.
+        reason: String,
+        /// What to change.
+        advice: &'static str,
+    },
+    /// The parts of the object are not there any more: the upload cannot be gone on with.
+    #[error("the parts of object {key} are gone")]
+    UploadLost {
+        /// The key.
+        key: ObjectKey,
+    },
+    /// What uploads may hold in memory is used up, and stayed so.
+    #[error("the memory for uploads is used up")]
+    Overloaded,
     /// The process is about to end and runs no more work.
     #[error("storage is shutting down")]
     ShuttingDown,

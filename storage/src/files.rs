@@ -4,16 +4,16 @@
 //! rename. Durable means that the file and the folder that names it are fsynced.
 
 use crate::{
-    BlobHasher, Delivery, Error, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, ObjectWriter, Result,
+    BlobHasher, Delivery, Error, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, Result,
     blocking::{Lanes, run},
-    folders::make_folders,
+    folders::{FolderLock, make_folders},
     hot::HotSegments,
     objects::{OpenObjects, read_range},
     read::SMALL,
 };
 use longshore_oci::Algorithm;
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub struct FileStore {
     hot: HotSegments,
     lanes: Lanes,
     /// The lock ends with the last clone, or with the process.
-    _lock: Arc<File>,
+    _lock: Arc<FolderLock>,
 }
 
 impl FileStore {
@@ -46,18 +46,19 @@ impl FileStore {
     pub fn open(folder: &Path, cache_size: u64) -> Result<Self> {
         let failed = |source| Error::Folder { path: folder.to_owned(), source };
         make_folders(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                folder: folder.into(),
-                open: OpenObjects::new(),
-                hot: HotSegments::new(cache_size),
-                lanes: Lanes::new(),
-                _lock: Arc::new(lock),
-            }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
-        }
+        let lock = FolderLock::take(folder)?;
+        Ok(Self {
+            folder: folder.into(),
+            open: OpenObjects::new(),
+            hot: HotSegments::new(cache_size),
+            lanes: Lanes::new(),
+            _lock: Arc::new(lock),
+        })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
@@ -65,7 +66,7 @@ impl FileStore {
     }
 
     /// Begins an object with these bytes, which the hasher has seen already.
-    pub async fn create(&self, key: ObjectKey, hasher: BlobHasher, head: Vec<u8>) -> Result<ObjectWriter> {
+    pub async fn create(&self, key: ObjectKey, hasher: BlobHasher, head: Vec<u8>) -> Result<FileWriter> {
         let path = self.path(&key);
         let length = head.len() as u64;
         let turn = self.lanes.turn().await?;
@@ -83,7 +84,7 @@ impl FileStore {
 
     /// Goes on with an object after its first `length` bytes; what was written beyond them and never acknowledged is
     /// cut off. Waits while an earlier writer, or a thread that it left behind, still has the file.
-    pub async fn resume(&self, key: ObjectKey, hasher: BlobHasher, length: u64) -> Result<ObjectWriter> {
+    pub async fn resume(&self, key: ObjectKey, hasher: BlobHasher, length: u64) -> Result<FileWriter> {
         let path = self.path(&key);
         let file = run(&key, move || {
             use io::{Seek, SeekFrom};
@@ -121,9 +122,9 @@ impl FileStore {
 
     /// The name of the file is made durable with the first sync of every writer: the one before it may have died
     /// between making the file and syncing it.
-    fn writer(&self, key: ObjectKey, file: File, hasher: BlobHasher, length: u64) -> ObjectWriter {
+    fn writer(&self, key: ObjectKey, file: File, hasher: BlobHasher, length: u64) -> FileWriter {
         let named_in = self.path(&key).parent().map(Path::to_owned);
-        ObjectWriter::new(key, file, hasher, length, named_in, self.lanes.clone())
+        FileWriter::new(key, file, hasher, length, named_in, self.lanes.clone())
     }
 
     /// Opens an object for reading; `size` is what the database has recorded. All of it is there when this returns.

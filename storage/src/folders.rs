@@ -1,7 +1,8 @@
 //! The folders that objects lie in, each made durable in the one above it.
 
+use crate::{Error, Result};
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::Path,
 };
@@ -38,4 +39,27 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// A folder that this process holds alone, until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Makes the folder if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process holds it; [`Error::Folder`] where it cannot be made or written.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let failed = |source| Error::Folder { path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = File::create(folder.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
 }

@@ -8,7 +8,7 @@
 //! still lies in a slow client's queue counts. Where the budget is used up nothing is let in, and readers go to the
 //! file.
 
-use crate::{ObjectKey, objects::OpenObject};
+use crate::ObjectKey;
 use bytes::Bytes;
 use moka::{future::Cache, sync};
 use std::{
@@ -113,16 +113,24 @@ impl HotSegments {
 
     /// The segment, read into memory if it is not there: once, however many ask for it. `None` where there is no room
     /// or it cannot be read: whoever reads the file next is told why.
-    pub(crate) async fn get_or_read(&self, object: &Arc<OpenObject>, size: u64, number: u64) -> Option<Bytes> {
-        let key = (object.key().clone(), number);
+    pub(crate) async fn get_or_read(
+        &self,
+        object: &ObjectKey,
+        size: u64,
+        number: u64,
+        read: impl Future<Output = crate::Result<Vec<u8>>>,
+    ) -> Option<Bytes> {
         let range = segment(number, size);
-        self.segments.try_get_with(key, self.read(object, range)).await.ok()
+        self.segments.try_get_with((object.clone(), number), self.read(range, read)).await.ok()
     }
 
-    async fn read(&self, object: &Arc<OpenObject>, range: Range<u64>) -> Result<Bytes, NotCached> {
+    async fn read(
+        &self,
+        range: Range<u64>,
+        read: impl Future<Output = crate::Result<Vec<u8>>>,
+    ) -> Result<Bytes, NotCached> {
         let charge = self.charge(units_of(range.end - range.start)).await.ok_or(NotCached)?;
-        let object = object.clone();
-        let bytes = object.read(range).await.map_err(|_| NotCached)?;
+        let bytes = read.await.map_err(|_| NotCached)?;
         self.segments_read.fetch_add(1, Ordering::Relaxed);
         Ok(Bytes::from_owner(Segment { bytes, _charge: charge }))
     }

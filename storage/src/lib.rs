@@ -11,16 +11,21 @@ mod key;
 mod mapping;
 mod objects;
 mod read;
+mod remote;
+mod storage;
 mod write;
 
 pub use error::Error;
 pub use files::FileStore;
+pub use folders::FolderLock;
 pub use hasher::{BlobHasher, HashStateError};
 pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};
 pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
-pub use write::{Durable, GATHER, ObjectWriter};
+pub use remote::{Backend, Layout, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts, memory_backend, s3_backend};
+pub use storage::{ObjectWriter, Storage};
+pub use write::{Durable, FileWriter, GATHER};
 
 /// What every call of this crate answers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -6,15 +6,16 @@
 //!    no memory (docs/adr/0010).
 //! 2. A segment in the hot cache; where the object is let into the cache and the segment is not there, it is read into
 //!    it, once for all who wait.
-//! 3. A chunk is read into memory on a blocking thread.
+//! 3. A chunk is read into memory on a blocking thread; of an object store, as it comes.
 
 use crate::{
-    ObjectKey, Result,
+    Error, ObjectKey, Result,
     hot::{HotSegments, segment, segment_of},
     objects::OpenObject,
+    remote::RemoteObject,
 };
 use bytes::Bytes;
-use futures_util::{Stream, future::BoxFuture};
+use futures_util::{Stream, TryStreamExt, future::BoxFuture};
 use std::{
     ops::Range,
     pin::Pin,
@@ -60,7 +61,14 @@ enum Source {
         object: Arc<OpenObject>,
         is_admitted: bool,
     },
+    Remote {
+        object: Arc<RemoteObject>,
+        is_admitted: bool,
+    },
 }
+
+/// A piece, and what comes after it where that is on its way already.
+type Piece = (Bytes, Option<ByteStream>);
 
 impl ObjectReader {
     pub(crate) fn of_segment(key: ObjectKey, bytes: Bytes, hot: HotSegments) -> Self {
@@ -71,18 +79,34 @@ impl ObjectReader {
         Self { key: object.key().clone(), size, source: Source::File { object, is_admitted }, hot }
     }
 
+    pub(crate) fn of_remote(object: Arc<RemoteObject>, size: u64, is_admitted: bool, hot: HotSegments) -> Self {
+        Self { key: object.key().clone(), size, source: Source::Remote { object, is_admitted }, hot }
+    }
+
     /// The bytes of a range, which lies within the object.
     pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ObjectStream {
         let range = range.start.min(self.size)..range.end.min(self.size);
-        ObjectStream { reader: self.clone(), range, delivery, next: None }
+        ObjectStream { reader: self.clone(), range, delivery, open: None, next: None }
     }
 
     /// The next piece of a range that is not empty.
-    async fn piece(self, range: Range<u64>, delivery: Delivery) -> Result<Bytes> {
-        let (object, is_admitted) = match self.source {
-            Source::Hot(bytes) => return Ok(part(&bytes, 0, &range)),
-            Source::File { object, is_admitted } => (object, is_admitted),
-        };
+    async fn piece(self, range: Range<u64>, delivery: Delivery, open: Option<ByteStream>) -> Result<Piece> {
+        match &self.source {
+            Source::Hot(bytes) => Ok((part(bytes, 0, &range), None)),
+            Source::File { object, is_admitted } => {
+                Ok((self.piece_of_file(object, *is_admitted, range, delivery).await?, None))
+            }
+            Source::Remote { object, is_admitted } => self.piece_of_remote(object, *is_admitted, range, open).await,
+        }
+    }
+
+    async fn piece_of_file(
+        &self,
+        object: &Arc<OpenObject>,
+        is_admitted: bool,
+        range: Range<u64>,
+        delivery: Delivery,
+    ) -> Result<Bytes> {
         if delivery == Delivery::Mapped
             && self.size > SMALL
             && let Some(bytes) = object.mapped(range.start..range.end.min(range.start + MAPPED_CHUNK))
@@ -91,12 +115,47 @@ impl ObjectReader {
         }
         if is_admitted && (delivery == Delivery::Copied || self.size <= SMALL) {
             let number = segment_of(range.start);
-            if let Some(bytes) = self.hot.get_or_read(&object, self.size, number).await {
+            let read = object.clone().read(segment(number, self.size));
+            if let Some(bytes) = self.hot.get_or_read(&self.key, self.size, number, read).await {
                 return Ok(part(&bytes, segment(number, self.size).start, &range));
             }
         }
-        Ok(object.read(range.start..range.end.min(range.start + CHUNK)).await?.into())
+        Ok(object.clone().read(range.start..range.end.min(range.start + CHUNK)).await?.into())
     }
+
+    async fn piece_of_remote(
+        &self,
+        object: &Arc<RemoteObject>,
+        is_admitted: bool,
+        range: Range<u64>,
+        mut open: Option<ByteStream>,
+    ) -> Result<Piece> {
+        if is_admitted && open.is_none() {
+            let number = segment_of(range.start);
+            let read = object.read(segment(number, self.size));
+            if let Some(bytes) = self.hot.get_or_read(&self.key, self.size, number, read).await {
+                return Ok((part(&bytes, segment(number, self.size).start, &range), None));
+            }
+        }
+        if let Some(mut rest) = open.take()
+            && let Some(bytes) = next_bytes(&mut rest).await?
+        {
+            return Ok((bytes, Some(rest)));
+        }
+        let mut pieces = object.open(range).await?;
+        let bytes = next_bytes(&mut pieces).await?.ok_or_else(|| Error::Lost { key: self.key.clone() })?;
+        Ok((bytes, Some(pieces)))
+    }
+}
+
+/// The next bytes of a stream that are not none.
+async fn next_bytes(pieces: &mut ByteStream) -> Result<Option<Bytes>> {
+    while let Some(bytes) = pieces.try_next().await? {
+        if !bytes.is_empty() {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// What `bytes`, which begin at `start`, have of the beginning of the range.
@@ -112,7 +171,9 @@ pub struct ObjectStream {
     /// What is still to come.
     range: Range<u64>,
     delivery: Delivery,
-    next: Option<BoxFuture<'static, Result<Bytes>>>,
+    /// What is on its way already, from there on.
+    open: Option<ByteStream>,
+    next: Option<BoxFuture<'static, Result<Piece>>>,
 }
 
 impl std::fmt::Debug for ObjectStream {
@@ -129,14 +190,19 @@ impl Stream for ObjectStream {
         if this.range.is_empty() {
             return Poll::Ready(None);
         }
-        let (reader, range, delivery) = (&this.reader, &this.range, this.delivery);
-        let next = this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery)));
+        let (reader, range, delivery, open) = (&this.reader, &this.range, this.delivery, &mut this.open);
+        let next =
+            this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery, open.take())));
         let outcome = ready!(next.as_mut().poll(context));
         this.next = None;
-        match &outcome {
-            Ok(bytes) => this.range.start += bytes.len() as u64,
-            Err(_) => this.range.start = this.range.end,
-        }
-        Poll::Ready(Some(outcome))
+        Poll::Ready(Some(
+            outcome
+                .map(|(bytes, open)| {
+                    this.range.start += bytes.len() as u64;
+                    this.open = open;
+                    bytes
+                })
+                .inspect_err(|_| this.range.start = this.range.end),
+        ))
     }
 }

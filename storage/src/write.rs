@@ -8,7 +8,7 @@
 //! What is written goes to the disk while more arrives, and not only at the end: the sync that a client waits for has
 //! the last few MiB to do, however large the layer is.
 
-use crate::{BlobHasher, Error, ObjectKey, Result, blocking::Lanes, folders::sync_folder};
+use crate::{BlobHasher, Error, Layout, ObjectKey, Result, blocking::Lanes, folders::sync_folder};
 use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 use std::{
@@ -46,6 +46,8 @@ pub struct Durable {
     pub length: u64,
     /// The hash after these bytes.
     pub hasher: BlobHasher,
+    /// How they are kept.
+    pub layout: Layout,
 }
 
 /// Appends to one object, whose file it holds locked: a thread that is left behind with a batch when a writer is
@@ -53,7 +55,7 @@ pub struct Durable {
 ///
 /// After an error the object holds an unknown number of bytes more than was last synced; resuming cuts them off.
 #[derive(Debug)]
-pub struct ObjectWriter {
+pub struct FileWriter {
     key: ObjectKey,
     length: u64,
     batch: Batch,
@@ -122,7 +124,7 @@ impl Batch {
     }
 }
 
-impl ObjectWriter {
+impl FileWriter {
     pub(crate) fn new(
         key: ObjectKey,
         file: File,
@@ -205,7 +207,7 @@ impl ObjectWriter {
         let file = synced.await.map_err(|_| Error::ShuttingDown)?.map_err(|source| Error::io(&self.key, source))?;
         self.unsynced = 0;
         self.state = State::Idle(file, hasher.clone());
-        Ok(Durable { length: self.length, hasher: *hasher })
+        Ok(Durable { length: self.length, hasher: *hasher, layout: Layout::Whole })
     }
 
     async fn start_batch(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use longshore_oci::Algorithm;
-use longshore_storage::{BlobHasher, Error, FileStore, ObjectKey, ObjectWriter};
+use longshore_storage::{BlobHasher, Error, FileStore, FileWriter, ObjectKey};
 use longshore_tests::programs::{program, require_root, run};
 use longshore_tests::scratch::Scratch;
 use std::fs::{self, File, OpenOptions};
@@ -64,7 +64,7 @@ fn small_disk(mebibytes: usize) -> Scratch {
 }
 
 /// Writes until the disk is full.
-async fn fill(writer: &mut ObjectWriter) -> Error {
+async fn fill(writer: &mut FileWriter) -> Error {
     loop {
         if let Err(error) = writer.write(vec![2; MIB].into()).await {
             return error;

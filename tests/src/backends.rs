@@ -1,15 +1,18 @@
-//! One test, both databases.
+//! One test, both databases; and with objects in an object store as well.
 
+use crate::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
 use crate::postgres::Postgres;
 use std::path::Path;
 
-/// The databases that a server can stand on.
+/// What a server can stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Embedded, a file beside the objects.
     Sqlite,
-    /// A database of its own in the test process's Postgres.
+    /// A database of its own in the test process's Postgres, objects in files.
     Postgres,
+    /// A database of its own in the test process's Postgres, objects in a folder of its own in its `MinIO`.
+    S3,
 }
 
 impl Backend {
@@ -18,9 +21,44 @@ impl Backend {
     pub fn new_database(self, directory: &Path) -> String {
         match self {
             Self::Sqlite => format!("sqlite:{}", directory.join("longshore.sqlite").display()),
-            Self::Postgres => Postgres::shared().create_database(),
+            Self::Postgres | Self::S3 => Postgres::shared().create_database(),
         }
     }
+}
+
+impl Backend {
+    /// The settings of a new, empty store of objects, beside `storage.path`.
+    #[must_use]
+    pub fn new_store(self) -> Vec<(String, String)> {
+        if self != Self::S3 {
+            return Vec::new();
+        }
+        let server = Minio::shared();
+        let (url, prefix) = (server.url(), server.new_prefix());
+        let settings = [
+            ("bucket", BUCKET),
+            ("endpoint", &url),
+            ("prefix", &prefix),
+            ("access_key_id", ACCESS_KEY),
+            ("secret_access_key", SECRET_KEY),
+        ];
+        settings.map(|(key, value)| (format!("storage.s3.{key}"), value.to_owned())).to_vec()
+    }
+}
+
+/// As [`on_both!`](crate::on_both), and a third test, `NAME::s3`, with objects in an object store: for what moves bytes.
+#[macro_export]
+macro_rules! on_all {
+    ($($name:ident),+ $(,)?) => {
+        $crate::on_both!($($name),+);
+
+        mod on_s3 {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::backends::Backend::S3).await;
+            }
+        )+}
+    };
 }
 
 /// Makes two tests of each named function, `NAME::sqlite` and `NAME::postgres`. The functions are
@@ -52,7 +90,7 @@ macro_rules! on_both {
     )+};
 }
 
-/// As [`on_both!`], for functions that are not async: `fn NAME(backend: Backend)`.
+/// As [`on_both!`](crate::on_both), for functions that are not async: `fn NAME(backend: Backend)`.
 #[macro_export]
 macro_rules! on_both_blocking {
     ($($name:ident),+ $(,)?) => {$(

@@ -168,6 +168,8 @@ impl Client {
 }
 
 fn build(http: reqwest::ClientBuilder) -> reqwest::Client {
+    // It has to be there even for who never speaks TLS. Fails where there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let http = http.no_proxy().redirect(reqwest::redirect::Policy::none()).build();
     http.expect("the client has no settings that can fail")
 }

@@ -10,6 +10,7 @@ pub mod backends;
 pub mod client;
 #[cfg(feature = "end-to-end")]
 pub mod image;
+pub mod minio;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;

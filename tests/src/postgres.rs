@@ -3,7 +3,6 @@
 //! Only the standard library and Postgres's own programs: whoever needs a database in a test can depend on this.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::programs::{path_of, run, runs_as_root};
 use crate::scratch::Scratch;
-use crate::service::Service;
+use crate::service::{Service, free_port};
 
 /// Whether commits survive a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,11 +137,6 @@ fn postgres_program(name: &str) -> PathBuf {
         .map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin/{name}")))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| path_of(name))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 #[cfg(test)]

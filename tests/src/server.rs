@@ -51,7 +51,23 @@ impl Server {
             ("database.url".to_owned(), options.backend.new_database(scratch.path())),
             ("storage.path".to_owned(), scratch.join("data").display().to_string()),
         ];
+        settings.extend(options.backend.new_store());
         settings.extend(options.settings);
+        let (service, url) = launch(&scratch, &settings);
+        Self { service, scratch, settings, url }
+    }
+
+    /// Starts another server on the same database and the same objects.
+    ///
+    /// # Panics
+    /// Where the objects are files: those have one server.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        assert!(self.settings.iter().any(|(key, _)| key.starts_with("storage.s3.")), "files have one server");
+        let scratch = Scratch::new("replica");
+        let mut settings = self.settings.clone();
+        settings.push(("http.address".to_owned(), "127.0.0.1:0".to_owned()));
+        settings.push(("storage.path".to_owned(), scratch.join("data").display().to_string()));
         let (service, url) = launch(&scratch, &settings);
         Self { service, scratch, settings, url }
     }

@@ -1,6 +1,7 @@
 //! A child process that serves: started, watched until it is ready, ended for certain.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -14,6 +15,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much of a log is shown when a test fails, in bytes.
 const SHOWN: usize = 16 * 1024;
+
+/// A port of loopback that nobody has at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
 
 /// A running child process. Dropping it ends it; if the test is failing, the end of its log is printed.
 #[derive(Debug)]

@@ -8,6 +8,11 @@ use longshore_tests::server::{Options, Server};
 
 on_both_blocking!(nothing_fails_and_nothing_is_skipped);
 
+#[test]
+fn nothing_fails_on_an_object_store() {
+    nothing_fails_and_nothing_is_skipped(Backend::S3);
+}
+
 /// Fewer passes than this mean that the program did not run everything. Its total varies a little with the answers.
 const LEAST_PASSES: usize = 900;
 

@@ -11,7 +11,7 @@ use longshore_gc::Collector;
 use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
-use longshore_storage::FileStore;
+use longshore_storage::{FolderLock, Storage};
 use std::{process::ExitCode, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,17 +20,18 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let settings = loaded.settings;
     let log_level = logs::start(&settings.log)?;
     raise_file_limit();
-    let files = FileStore::open(&settings.storage.path, settings.storage.cache_size.bytes())?;
+    let storage = Storage::open(&settings.storage).await?;
+    let _alone = hold_alone(&settings, &storage)?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
     metadata.set_lifetimes(lifetimes(&settings)).await?;
 
-    let mappings = files.mappings().clone();
+    let mappings = storage.mappings();
     let metrics = Arc::new(Metrics::new());
-    metrics.add(CacheMetrics { reads: metadata.clone(), segments: files.clone() });
-    let collector = Collector::new(metadata.clone(), files.clone());
+    metrics.add(CacheMetrics { reads: metadata.clone(), segments: storage.clone() });
+    let collector = Collector::new(metadata.clone(), storage.clone());
     let app = Arc::new(App {
-        registry: Registry::new(metadata.clone(), files, rules(&settings)),
+        registry: Registry::new(metadata.clone(), storage.clone(), rules(&settings)),
         policy: policy(&settings)?,
         metrics: metrics.clone(),
         access_lines: access_lines(&settings)?,
@@ -39,7 +40,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     });
     let reloads = Reloads::new(&settings, app.clone(), log_level)?;
     let listener = Listener::bind(&settings, app.clone(), mappings, &reloads).await?;
-    announce(&settings, &metadata, &listener);
+    announce(&settings, &metadata, &storage, &listener);
 
     let collecting = tokio::spawn({
         let (interval, metrics) = (settings.gc.interval, metrics.clone());
@@ -56,6 +57,14 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     metadata.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files are held alone by their store; an embedded database is too, wherever the objects are: what one process keeps in
+/// memory of it, another could not know to be wrong.
+fn hold_alone(settings: &Settings, storage: &Storage) -> Result<Option<FolderLock>> {
+    let is_embedded = settings.database_url().starts_with("sqlite:");
+    let is_held = matches!(storage, Storage::Files(_));
+    Ok((is_embedded && !is_held).then(|| FolderLock::take(&settings.storage.path)).transpose()?)
 }
 
 /// Each connection and each open layer is a file, and the usual soft limit of 1,024 is there for programs of another
@@ -106,7 +115,7 @@ fn sources_again(sources: &SettingsSources) -> SettingsSources {
 }
 
 /// Says on standard output what is served, and something to try.
-fn announce(settings: &Settings, metadata: &Metadata, listener: &Listener) {
+fn announce(settings: &Settings, metadata: &Metadata, storage: &Storage, listener: &Listener) {
     let address = listener.address();
     let scheme = if settings.http.tls.is_some() { "https" } else { "http" };
     let host = if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() };
@@ -114,7 +123,7 @@ fn announce(settings: &Settings, metadata: &Metadata, listener: &Listener) {
         "Longshore {} serves {scheme}://{address} ({}, objects in {})",
         env!("CARGO_PKG_VERSION"),
         metadata.engine(),
-        settings.storage.path.display(),
+        storage.place(),
     );
     println!("Try:  docker tag alpine {host}/alpine && docker push {host}/alpine");
 }

@@ -16,7 +16,7 @@ use longshore_config::Settings;
 use longshore_metadata::{ConnectOptions, Metadata};
 use longshore_oci::{Algorithm, Digest, ManifestLimits, RepositoryName};
 use longshore_registry::{Chunk, NewManifest, Registry, Rules};
-use longshore_storage::FileStore;
+use longshore_storage::{FileStore, Storage};
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::{
@@ -104,7 +104,7 @@ async fn app(folder: &TempDir) -> Arc<App> {
         page_max: 1000,
     };
     Arc::new(App {
-        registry: Registry::new(metadata, files, rules),
+        registry: Registry::new(metadata, Storage::Files(files), rules),
         policy: Policy::open(),
         metrics: Arc::new(Metrics::new()),
         access_lines: None,

@@ -1,7 +1,7 @@
 //! How the two caches are used, for Prometheus: the one of reads and the one of segments are asked at each look.
 
 use longshore_metadata::Metadata;
-use longshore_storage::FileStore;
+use longshore_storage::Storage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::{counter::ConstCounter, gauge::ConstGauge};
@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Debug)]
 pub(crate) struct CacheMetrics {
     pub(crate) reads: Metadata,
-    pub(crate) segments: FileStore,
+    pub(crate) segments: Storage,
 }
 
 impl Collector for CacheMetrics {

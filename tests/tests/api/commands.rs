@@ -79,7 +79,9 @@ async fn what_is_in_force_is_shown_without_secrets(backend: Backend) {
     let home = Scratch::new("show");
     let (scheme, secret) = match backend {
         Backend::Sqlite => ("sqlite:longshore.db", None),
-        Backend::Postgres => ("postgres://me:canary-password@127.0.0.1/longshore", Some("canary-password")),
+        Backend::Postgres | Backend::S3 => {
+            ("postgres://me:canary-password@127.0.0.1/longshore", Some("canary-password"))
+        }
     };
     fs::write(home.join("longshore.yaml"), format!("database:\n  url: {scheme}\nlog:\n  level: warn\n"))
         .expect("the directory is this test's own");

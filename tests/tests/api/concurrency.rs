@@ -4,13 +4,13 @@ use futures_util::future::join_all;
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect};
 use longshore_tests::image::{Blob, INDEX, MANIFEST};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use reqwest::{Response, StatusCode};
 
 use crate::content::{SmallImage, index_of};
 use crate::{INLINE_MAX, shared_client};
 
-on_both!(
+on_all!(
     the_same_image_is_pushed_by_many,
     a_tag_names_one_of_those_that_were_pushed,
     an_image_is_whole_or_not_there_while_its_blobs_are_deleted,

@@ -3,13 +3,13 @@
 use longshore_tests::backends::Backend;
 use longshore_tests::client::Client;
 use longshore_tests::image::{Blob, sha512};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 
 use crate::answers::assert_refused;
 use crate::content::{SmallImage, image_manifest, index_of};
 use crate::{INLINE_MAX, shared_client};
 
-on_both!(
+on_all!(
     a_tag_goes_alone,
     a_manifest_takes_its_tags_along,
     a_blob_goes_at_once,

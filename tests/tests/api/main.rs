@@ -38,9 +38,11 @@ const INLINE_MAX: usize = 16 * KIB;
 fn shared_server(backend: Backend) -> &'static Server {
     static SQLITE: LazyLock<Server> = LazyLock::new(|| Server::start(Options::on(Backend::Sqlite)));
     static POSTGRES: LazyLock<Server> = LazyLock::new(|| Server::start(Options::on(Backend::Postgres)));
+    static S3: LazyLock<Server> = LazyLock::new(|| Server::start(Options::on(Backend::S3)));
     match backend {
         Backend::Sqlite => &SQLITE,
         Backend::Postgres => &POSTGRES,
+        Backend::S3 => &S3,
     }
 }
 

@@ -3,7 +3,7 @@
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect, send};
 use longshore_tests::image::{Blob, DOCKER_LIST, DOCKER_MANIFEST, INDEX, LAYER_GZIP, MANIFEST, sha256, sha512};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use longshore_tests::server::{Options, Server};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::answers::{assert_refused, header};
 use crate::content::{SmallImage, image_document, image_manifest, index_of};
 use crate::{MIB, shared_client};
 
-on_both!(
+on_all!(
     the_exact_bytes_come_back_by_every_name,
     a_content_type_may_have_parameters_or_say_nothing,
     many_tags_come_with_one_push,

@@ -3,13 +3,13 @@
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, expect, location, send};
 use longshore_tests::image::{Blob, sha512};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::answers::{assert_refused, header};
 use crate::{INLINE_MAX, shared_client};
 
-on_both!(
+on_all!(
     a_blob_is_mounted_from_where_it_is,
     a_blob_is_mounted_from_anywhere,
     what_cannot_be_mounted_is_uploaded,

@@ -96,7 +96,7 @@ async fn metrics_have_a_listener_of_their_own(backend: Backend) {
     let [high, low] = ((std::process::id() % 65_536) as u16).to_be_bytes();
     let host = match backend {
         Backend::Sqlite => 101,
-        Backend::Postgres => 102,
+        Backend::Postgres | Backend::S3 => 102,
     };
     let address = format!("127.{host}.{high}.{low}:9090");
     let server = Server::start(Options::on(backend).set("metrics.address", &address));

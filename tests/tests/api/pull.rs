@@ -3,7 +3,7 @@
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect, send};
 use longshore_tests::image::{Blob, INDEX, MANIFEST, sha512};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::answers::{assert_refused, header, lasting_headers};
@@ -11,7 +11,7 @@ use crate::content::{SmallImage, index_of};
 use crate::exchange::Answer;
 use crate::{INLINE_MAX, MIB, shared_client, shared_server};
 
-on_both!(
+on_all!(
     head_answers_as_get_does,
     the_digest_asked_for_is_the_digest_answered,
     a_tag_keeps_the_digest_that_it_was_pushed_with,

@@ -5,13 +5,13 @@ use futures_util::stream;
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect, location, send};
 use longshore_tests::image::{Blob, random_bytes, sha512};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use reqwest::{Body, Method, Response, StatusCode};
 
 use crate::answers::{assert_refused, header};
 use crate::{INLINE_MAX, MIB, shared_client};
 
-on_both!(
+on_all!(
     every_way_takes_every_size,
     the_algorithm_may_be_named_at_the_beginning,
     a_wrong_digest_is_refused_and_the_right_one_then_taken,

@@ -3,14 +3,14 @@
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, send};
 use longshore_tests::image::Blob;
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use reqwest::{Method, Response};
 
 use crate::answers::{assert_refused, header};
 use crate::content::SmallImage;
 use crate::{INLINE_MAX, MIB, shared_client};
 
-on_both!(
+on_all!(
     one_range_is_one_part,
     a_range_outside_is_refused,
     what_is_not_understood_is_ignored,

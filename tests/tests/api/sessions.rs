@@ -5,7 +5,7 @@ use futures_util::stream;
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, expect, location, send};
 use longshore_tests::image::{Blob, random_bytes};
-use longshore_tests::on_both;
+use longshore_tests::on_all;
 use longshore_tests::server::{Options, Server};
 use reqwest::{Body, Method, Response, StatusCode};
 
@@ -13,7 +13,7 @@ use crate::answers::{assert_refused, eventually, header};
 use crate::exchange::OpenRequest;
 use crate::{INLINE_MAX, KIB, MIB, shared_client, shared_server};
 
-on_both!(
+on_all!(
     a_session_says_where_it_stands,
     a_cancelled_session_is_gone,
     a_finished_session_is_gone,

@@ -7,14 +7,14 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, expect};
 use longshore_tests::image::{Blob, sha256};
 use longshore_tests::server::{Options, Server};
-use longshore_tests::{on_both, raw};
+use longshore_tests::{on_all, raw};
 use reqwest::StatusCode;
 
 use crate::MIB;
 use crate::answers::{eventually, header};
 use crate::exchange::{OpenRequest, read_head};
 
-on_both!(a_download_under_way_ends_well, an_upload_that_takes_too_long_is_saved, idle_connections_hold_nothing_up);
+on_all!(a_download_under_way_ends_well, an_upload_that_takes_too_long_is_saved, idle_connections_hold_nothing_up);
 
 async fn a_download_under_way_ends_well(backend: Backend) {
     let mut server = Server::start(Options::on(backend).set("http.drain_delay", "3s"));

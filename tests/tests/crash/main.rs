@@ -14,6 +14,7 @@ mod leftovers;
 mod made_up;
 mod pusher;
 mod random;
+mod replicas;
 mod small_disk;
 
 const KIB: usize = 1024;

@@ -1,0 +1,114 @@
+//! What earlier requests of an upload session made durable in objects, and how a request goes on from there.
+
+use crate::{Error, Registry, Result};
+use longshore_metadata::{Multipart, TailChange, UploadId, UploadPart, UploadRecord};
+use longshore_oci::Algorithm;
+use longshore_storage::{BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SavedParts, Storage};
+
+/// The bytes of a session that no request has touched yet.
+#[derive(Debug)]
+pub(crate) struct Resting {
+    /// The object with all bytes but those of the tail: there is none where all are in the tail.
+    key: Option<ObjectKey>,
+    parts: SavedParts,
+    hash: Vec<u8>,
+    pub(crate) length: u64,
+}
+
+impl Resting {
+    /// What the session's row tells; none where its bytes are in the row itself.
+    pub(crate) fn of(record: &UploadRecord) -> Result<Option<Self>> {
+        if record.object_key.is_none() && record.tail_key.is_none() {
+            return Ok(None);
+        }
+        let key_of = |key: &Option<String>| key.as_deref().map(str::parse).transpose();
+        let damaged = |error| damaged(record.id, &error);
+        let multipart = record.multipart.clone();
+        let (upload, parts) = multipart.map(|multipart| (multipart.upload, multipart.parts)).unzip();
+        let parts = parts.unwrap_or_default().into_iter().map(|part| (part.tag, part.size)).collect();
+        Ok(Some(Self {
+            key: key_of(&record.object_key).map_err(damaged)?,
+            parts: SavedParts { upload, parts, tail: key_of(&record.tail_key).map_err(damaged)? },
+            hash: record.hash_state.clone(),
+            length: record.received,
+        }))
+    }
+
+    /// The object, if it has all bytes and is whole.
+    pub(crate) fn whole(&self) -> Option<&ObjectKey> {
+        let is_whole = self.parts.upload.is_none() && self.parts.tail.is_none();
+        self.key.as_ref().filter(|_| is_whole)
+    }
+
+    /// The hash as it was saved, or by reading the bytes again where the saved state is of another version.
+    pub(crate) async fn hasher(&self, storage: &Storage) -> Result<BlobHasher> {
+        match (BlobHasher::restore(&self.hash), self.whole()) {
+            (Ok(hasher), _) => Ok(hasher),
+            (Err(_), Some(key)) => Ok(storage.hash(key, Algorithm::Sha256, self.length).await?),
+            // Parts cannot be read before they are an object.
+            (Err(_), None) => Err(self.lost()),
+        }
+    }
+
+    fn lost(&self) -> Error {
+        let key = self.key.clone().or_else(|| self.parts.tail.clone()).unwrap_or_else(ObjectKey::random);
+        longshore_storage::Error::UploadLost { key }.into()
+    }
+
+    /// A writer that goes on after these bytes.
+    pub(crate) async fn resume(&self, registry: &Registry, id: UploadId, fence: i64) -> Result<ObjectWriter> {
+        let (storage, metadata) = (&registry.storage, &registry.metadata);
+        let hasher = self.hasher(storage).await?;
+        let goes_on = storage.appends() || self.parts.upload.is_some();
+        if let Some(key) = self.key.as_ref().filter(|_| goes_on) {
+            return Ok(storage.resume(key.clone(), hasher, self.length, self.parts.clone()).await?);
+        }
+        // Nothing is appended to a whole object of an object store: what is there becomes the tail of another one.
+        let next = ObjectKey::random();
+        let (text, backend) = (next.to_string(), storage.backend());
+        let is_attached = match &self.key {
+            Some(_) => metadata.attach_object_after(id, fence, &text, backend).await?,
+            None => metadata.attach_object(id, fence, &text, backend).await?,
+        };
+        if !is_attached {
+            return Err(Error::UploadBusy { id });
+        }
+        let tail = self.key.clone().or_else(|| self.parts.tail.clone());
+        let saved = SavedParts { tail, ..SavedParts::default() };
+        Ok(storage.resume(next, hasher, self.length, saved).await?)
+    }
+
+    /// Whether some of the bytes will be in a tail that a writer takes up.
+    pub(crate) fn has_tail(&self, storage: &Storage) -> bool {
+        self.parts.tail.is_some() || !storage.appends() && self.parts.upload.is_none()
+    }
+}
+
+/// How what was made durable is told to the database. `had_tail`: whether there was a tail before.
+pub(crate) fn told(durable: Layout, had_tail: bool) -> (Option<Multipart>, TailChange) {
+    let gone = if had_tail { TailChange::Gone } else { TailChange::Kept };
+    match durable {
+        Layout::Whole => (None, gone),
+        Layout::Parts { upload, new, has_tail } => {
+            let parts = new.into_iter().map(|(tag, size)| UploadPart { tag, size }).collect();
+            (Some(Multipart { upload, parts }), if has_tail { TailChange::Replaced } else { gone })
+        }
+    }
+}
+
+/// Makes what a writer was given durable, in the tail as well where there has to be one.
+pub(crate) async fn save(registry: &Registry, id: UploadId, fence: i64, writer: &mut ObjectWriter) -> Result<Durable> {
+    let mut tail = None;
+    if writer.needs_tail() {
+        let key = ObjectKey::random();
+        if !registry.metadata.attach_tail(id, fence, &key.to_string(), registry.storage.backend()).await? {
+            return Err(Error::UploadBusy { id });
+        }
+        tail = Some(key);
+    }
+    Ok(writer.save(tail).await?)
+}
+
+pub(crate) fn damaged(id: UploadId, error: &dyn std::error::Error) -> longshore_metadata::Error {
+    longshore_metadata::Error::Damaged { table: "uploads", reason: format!("{id}: {error}") }
+}

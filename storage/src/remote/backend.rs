@@ -1,0 +1,66 @@
+//! What we ask of an object store. Small on purpose: whoever has these ten calls right can hold a registry's layers, and
+//! the suite in `tests/backends.rs` says whether they are.
+
+use crate::{ObjectKey, Result, read::ByteStream};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::{fmt::Debug, ops::Range};
+
+/// An object store: whole objects, and objects in parts.
+///
+/// A key is written by one upload only and never again, so nothing here needs a condition. Every call may be repeated.
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// What rows call it.
+    fn name(&self) -> &'static str;
+
+    /// Where the objects are, for people.
+    fn place(&self) -> String;
+
+    /// Writes a whole object; it is durable when this returns.
+    fn put<'call>(&'call self, key: &'call ObjectKey, bytes: Vec<Bytes>) -> BoxFuture<'call, Result<()>>;
+
+    /// Begins an object in parts; answers the store's name of the upload.
+    fn begin<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<String>>;
+
+    /// Writes the part of this number, counted from 0, or replaces it; answers the store's name of the part. All but the
+    /// last have [`SMALLEST_PART`] bytes at least.
+    fn put_part<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        upload: &'call str,
+        number: usize,
+        bytes: Vec<Bytes>,
+    ) -> BoxFuture<'call, Result<String>>;
+
+    /// Makes the object of its parts, in this order; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`crate::Error::UploadLost`] where there is no such upload (any more).
+    fn complete<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        upload: &'call str,
+        parts: Vec<String>,
+    ) -> BoxFuture<'call, Result<()>>;
+
+    /// Ends an upload without an object and frees its parts. That there is none is success.
+    fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>>;
+
+    /// The length of an object.
+    ///
+    /// # Errors
+    /// [`crate::Error::Lost`] where there is none.
+    fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>>;
+
+    /// A range of an object, as it comes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Lost`] where there is no such object, or it is shorter.
+    fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>>;
+
+    /// Deletes an object. That there is none is success.
+    fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>>;
+}
+
+/// The least that stores take as a part which is not the last: 5 MiB in S3.
+pub const SMALLEST_PART: u64 = 5 * 1024 * 1024;

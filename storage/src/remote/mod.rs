@@ -1,0 +1,136 @@
+//! Objects in an object store: S3 and what is like it, Google Cloud Storage, Azure.
+
+mod backend;
+mod cloud;
+mod connect;
+mod read;
+mod write;
+
+pub use backend::{Backend, SMALLEST_PART};
+pub use connect::{memory_backend, s3_backend};
+pub use write::{Layout, RemoteWriter, SavedParts};
+
+pub(crate) use read::RemoteObject;
+
+use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
+use longshore_oci::Algorithm;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Objects of one object store. Cheap to clone; any number of processes may work on the same one.
+#[derive(Debug, Clone)]
+pub struct RemoteStore {
+    backend: Arc<dyn Backend>,
+    hot: HotSegments,
+    /// What uploads may hold in memory, in units of [`write::CHARGE`].
+    memory: Arc<Semaphore>,
+}
+
+impl RemoteStore {
+    /// A store on this backend. At most `cache_size` bytes of what is read again and again are kept in memory, and at
+    /// most `upload_memory` bytes of what is being written.
+    pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
+        let units = usize::try_from(upload_memory / write::CHARGE as u64).unwrap_or(usize::MAX);
+        Self {
+            backend,
+            hot: HotSegments::new(cache_size),
+            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// What rows call the backend.
+    pub fn backend(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// Where the objects are, for people.
+    pub fn place(&self) -> String {
+        self.backend.place()
+    }
+
+    /// Begins an object with these bytes, which the hasher has seen already.
+    pub async fn create(&self, key: ObjectKey, hasher: BlobHasher, head: Vec<u8>) -> Result<RemoteWriter> {
+        let mut writer = self.writer(key, hasher, SavedParts::default());
+        writer.take_hashed(&head).await?;
+        Ok(writer)
+    }
+
+    /// Goes on with an object after its first `length` bytes, of which all that are not in parts are in its tail.
+    pub async fn resume(
+        &self,
+        key: ObjectKey,
+        hasher: BlobHasher,
+        length: u64,
+        saved: SavedParts,
+    ) -> Result<RemoteWriter> {
+        let tail = saved.tail.clone();
+        let mut writer = self.writer(key, hasher, saved);
+        let in_parts = writer.length();
+        match tail {
+            Some(tail) => writer.take_tail(&tail, length.saturating_sub(in_parts)).await?,
+            None if in_parts != length => return Err(Error::UploadLost { key: writer.key().clone() }),
+            None => {}
+        }
+        Ok(writer)
+    }
+
+    fn writer(&self, key: ObjectKey, hasher: BlobHasher, saved: SavedParts) -> RemoteWriter {
+        RemoteWriter::new(self.backend.clone(), self.memory.clone(), key, hasher, saved)
+    }
+
+    /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
+    pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
+        let is_admitted = self.hot.admits(key, size);
+        ObjectReader::of_remote(self.object(key), size, is_admitted, self.hot.clone())
+    }
+
+    /// Reads one range of an object, past the hot cache.
+    pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
+        let reader = ObjectReader::of_remote(self.object(key), range.end, false, self.hot.clone());
+        reader.range(range, Delivery::Copied)
+    }
+
+    fn object(&self, key: &ObjectKey) -> Arc<RemoteObject> {
+        Arc::new(RemoteObject::new(self.backend.clone(), key.clone()))
+    }
+
+    /// What is kept in memory of objects that are read again and again.
+    pub fn hot_usage(&self) -> HotUsage {
+        self.hot.usage()
+    }
+
+    /// Hashes the first `length` bytes of an object that is whole.
+    pub async fn hash(&self, key: &ObjectKey, algorithm: Algorithm, length: u64) -> Result<BlobHasher> {
+        write::hash_object(&*self.backend, key, algorithm, length).await
+    }
+
+    /// Deletes an object, and the parts of an upload that never became it. That there is nothing is success.
+    pub async fn delete(&self, key: &ObjectKey, size: u64, upload: Option<&str>) -> Result<()> {
+        if let Some(upload) = upload {
+            self.backend.abort(key, upload).await?;
+        }
+        self.backend.delete(key).await?;
+        self.hot.forget(key, size).await;
+        Ok(())
+    }
+
+    /// Whether the store answers and lets us look at objects.
+    pub async fn check(&self) -> Result<()> {
+        match self.backend.size(&ObjectKey::random()).await {
+            Ok(_) | Err(Error::Lost { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether an object can be written, read back and deleted: asked once, at the start, so that a wrong bucket or wrong
+    /// credentials are told before any client meets them.
+    pub async fn prove(&self) -> Result<()> {
+        let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
+        self.backend.put(&key, vec![bytes.into()]).await?;
+        let hash = self.hash(&key, Algorithm::Sha256, bytes.len() as u64).await?;
+        self.backend.delete(&key).await?;
+        let mut expected = BlobHasher::new(Algorithm::Sha256);
+        expected.update(bytes);
+        if hash.digest() == expected.digest() { Ok(()) } else { Err(Error::Lost { key }) }
+    }
+}

@@ -1,0 +1,221 @@
+//! Where objects are: files on a local disk, or an object store. What the rest of Longshore sees of either.
+
+use crate::{
+    BlobHasher, Durable, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, RemoteStore,
+    RemoteWriter, Result, SavedParts,
+};
+use bytes::Bytes;
+use longshore_config::Storage as Settings;
+use longshore_oci::Algorithm;
+use std::ops::Range;
+
+/// All objects of a registry. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// Files, which this process holds alone.
+    Files(FileStore),
+    /// An object store, which any number of processes share.
+    Remote(RemoteStore),
+}
+
+impl Storage {
+    /// Opens what the settings name, and sees that it can be used.
+    ///
+    /// # Errors
+    /// That of [`FileStore::open`]; [`crate::Error::Unusable`] for an object store that does not take, give and delete
+    /// an object.
+    pub async fn open(settings: &Settings) -> Result<Self> {
+        match RemoteStore::connect(settings).await? {
+            Some(remote) => Ok(Self::Remote(remote)),
+            None => Ok(Self::Files(FileStore::open(&settings.path, settings.cache_size.bytes())?)),
+        }
+    }
+
+    /// What rows call the backend.
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Self::Files(_) => FileStore::BACKEND,
+            Self::Remote(store) => store.backend(),
+        }
+    }
+
+    /// Where the objects are, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Files(files) => files.folder().display().to_string(),
+            Self::Remote(store) => store.place(),
+        }
+    }
+
+    /// How a socket recognises the pieces of [`crate::Delivery::Mapped`].
+    pub fn mappings(&self) -> Mappings {
+        match self {
+            Self::Files(files) => files.mappings().clone(),
+            Self::Remote(_) => Mappings::default(),
+        }
+    }
+
+    /// Whether an object can be appended to. Otherwise it is whole, or in parts.
+    pub fn appends(&self) -> bool {
+        matches!(self, Self::Files(_))
+    }
+
+    /// Begins an object with these bytes, which the hasher has seen already.
+    pub async fn create(&self, key: ObjectKey, hasher: BlobHasher, head: Vec<u8>) -> Result<ObjectWriter> {
+        Ok(match self {
+            Self::Files(files) => ObjectWriter::File(files.create(key, hasher, head).await?),
+            Self::Remote(store) => ObjectWriter::Remote(Box::new(store.create(key, hasher, head).await?)),
+        })
+    }
+
+    /// Goes on with an object after its first `length` bytes.
+    pub async fn resume(
+        &self,
+        key: ObjectKey,
+        hasher: BlobHasher,
+        length: u64,
+        saved: SavedParts,
+    ) -> Result<ObjectWriter> {
+        Ok(match self {
+            Self::Files(files) => ObjectWriter::File(files.resume(key, hasher, length).await?),
+            Self::Remote(store) => ObjectWriter::Remote(Box::new(store.resume(key, hasher, length, saved).await?)),
+        })
+    }
+
+    /// Gives back the room of what a writer wrote in vain after the first `saved` bytes.
+    pub async fn undo(&self, writer: ObjectWriter, saved: u64) -> Result<()> {
+        match (self, writer) {
+            (Self::Files(files), ObjectWriter::File(writer)) => {
+                let key = writer.key().clone();
+                drop(writer); // and its lock on the file with it
+                files.cut(&key, saved).await
+            }
+            (_, ObjectWriter::Remote(writer)) => writer.abandon().await,
+            (Self::Remote(_), ObjectWriter::File(_)) => Ok(()),
+        }
+    }
+
+    /// Opens an object for reading; `size` is what the database has recorded.
+    pub async fn open_object(&self, key: &ObjectKey, size: u64) -> Result<ObjectReader> {
+        match self {
+            Self::Files(files) => files.open_object(key, size).await,
+            Self::Remote(store) => Ok(store.open_object(key, size).await),
+        }
+    }
+
+    /// Reads one range of an object, past the hot cache.
+    pub async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<ObjectStream> {
+        match self {
+            Self::Files(files) => files.read(key, range).await,
+            Self::Remote(store) => Ok(store.read(key, range)),
+        }
+    }
+
+    /// Hashes the first `length` bytes of an object that is there already.
+    pub async fn hash(&self, key: &ObjectKey, algorithm: Algorithm, length: u64) -> Result<BlobHasher> {
+        match self {
+            Self::Files(files) => files.hash(key, algorithm, length).await,
+            Self::Remote(store) => store.hash(key, algorithm, length).await,
+        }
+    }
+
+    /// Deletes an object of about this size, and the parts of an upload that never became it.
+    pub async fn delete(&self, key: &ObjectKey, size: u64, upload: Option<&str>) -> Result<()> {
+        match self {
+            Self::Files(files) => files.delete(key).await,
+            Self::Remote(store) => store.delete(key, size, upload).await,
+        }
+    }
+
+    /// What is kept in memory of objects that are read again and again.
+    pub fn hot_usage(&self) -> HotUsage {
+        match self {
+            Self::Files(files) => files.hot_usage(),
+            Self::Remote(store) => store.hot_usage(),
+        }
+    }
+
+    /// Whether objects can be written, as a readiness probe asks.
+    pub async fn check(&self) -> Result<()> {
+        match self {
+            Self::Files(files) => files.check().await,
+            Self::Remote(store) => store.check().await,
+        }
+    }
+}
+
+/// Appends to one object. After an error the object is what was last made durable.
+#[derive(Debug)]
+pub enum ObjectWriter {
+    /// In a file.
+    File(FileWriter),
+    /// In an object store.
+    Remote(Box<RemoteWriter>),
+}
+
+impl ObjectWriter {
+    /// The object's key.
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Self::File(writer) => writer.key(),
+            Self::Remote(writer) => writer.key(),
+        }
+    }
+
+    /// How long the object is with all that was given so far, durable or not.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::File(writer) => writer.length(),
+            Self::Remote(writer) => writer.length(),
+        }
+    }
+
+    /// Appends some bytes.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::File(writer) => writer.write(bytes).await,
+            Self::Remote(writer) => writer.write(bytes).await,
+        }
+    }
+
+    /// Lets go of memory for a client that may be silent for long, where that is possible: an object store takes nothing
+    /// that is too little for a part.
+    pub async fn flush(&mut self) -> Result<()> {
+        match self {
+            Self::File(writer) => writer.flush().await,
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
+    /// Whether [`ObjectWriter::save`] needs a key that was never used.
+    pub fn needs_tail(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Remote(writer) => writer.needs_tail(),
+        }
+    }
+
+    /// Makes all that was given durable, so that another writer can go on.
+    pub async fn save(&mut self, tail: Option<ObjectKey>) -> Result<Durable> {
+        match self {
+            Self::File(writer) => writer.sync().await,
+            Self::Remote(writer) => writer.save(tail).await,
+        }
+    }
+
+    /// The hash of all that was given. What is in a file is durable then.
+    pub async fn hash(&mut self) -> Result<BlobHasher> {
+        match self {
+            Self::File(writer) => Ok(writer.sync().await?.hasher),
+            Self::Remote(writer) => writer.hash().await,
+        }
+    }
+
+    /// Makes the object whole and durable, once its hash is known.
+    pub async fn finish(&mut self) -> Result<()> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Remote(writer) => writer.finish().await,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Objects written in parts, by writers that take over from each other.
+
+#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use longshore_oci::{Algorithm, Digest};
+use longshore_storage::{
+    Backend, BlobHasher, Delivery, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts,
+    memory_backend,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const MIB: usize = 1024 * 1024;
+
+fn store(backend: Arc<dyn Backend>) -> RemoteStore {
+    RemoteStore::new(backend, 64 * MIB as u64, 64 * MIB as u64)
+}
+
+fn bytes(length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place / 253) as u8 ^ (place % 253) as u8).collect()
+}
+
+/// A session as the database would keep it.
+#[derive(Default)]
+struct Session {
+    key: Option<ObjectKey>,
+    saved: SavedParts,
+    length: u64,
+    hash: Option<Vec<u8>>,
+}
+
+impl Session {
+    async fn open(&mut self, store: &RemoteStore) -> RemoteWriter {
+        let hasher = self.hash.as_ref().map(|hash| BlobHasher::restore(hash).unwrap());
+        let hasher = hasher.unwrap_or_else(|| BlobHasher::new(Algorithm::Sha256));
+        let Some(key) = self.key.clone() else {
+            return store.create(ObjectKey::random(), hasher, Vec::new()).await.unwrap();
+        };
+        if self.saved.upload.is_some() {
+            return store.resume(key, hasher, self.length, self.saved.clone()).await.unwrap();
+        }
+        // Whole so far: it becomes the tail of the next.
+        self.saved.tail = Some(key);
+        store.resume(ObjectKey::random(), hasher, self.length, self.saved.clone()).await.unwrap()
+    }
+
+    async fn save(&mut self, mut writer: RemoteWriter) {
+        let tail = writer.needs_tail().then(ObjectKey::random);
+        let durable = writer.save(tail.clone()).await.unwrap();
+        self.key = Some(writer.key().clone());
+        self.length = durable.length;
+        self.hash = Some(durable.hasher.save());
+        self.saved.tail = tail;
+        if let Layout::Parts { upload, new, has_tail } = durable.layout {
+            assert_eq!(has_tail, self.saved.tail.is_some());
+            self.saved.upload = Some(upload);
+            self.saved.parts.extend(new);
+            assert!(self.saved.parts.iter().all(|(_, size)| *size >= SMALLEST_PART), "{:?}", self.saved.parts);
+        }
+    }
+}
+
+async fn read(store: &RemoteStore, key: &ObjectKey, size: u64, range: std::ops::Range<u64>) -> Vec<u8> {
+    let reader = store.open_object(key, size).await;
+    let pieces: Vec<Bytes> = reader.range(range, Delivery::Copied).try_collect().await.unwrap();
+    pieces.concat()
+}
+
+/// Writes chunks of these sizes, each by a writer of its own where it says so, and ends the object.
+async fn write_in(chunks: &[(usize, bool)], store: &RemoteStore) -> (ObjectKey, Vec<u8>) {
+    let whole = bytes(chunks.iter().map(|(size, _)| size).sum());
+    let mut session = Session::default();
+    let mut writer = session.open(store).await;
+    let mut sent = 0;
+    for (size, is_saved) in chunks {
+        for piece in whole[sent..sent + size].chunks(700_001) {
+            writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        sent += size;
+        assert_eq!(writer.length(), sent as u64);
+        if *is_saved {
+            session.save(writer).await;
+            writer = session.open(store).await;
+        }
+    }
+    assert_eq!(writer.hash().await.unwrap().digest(), Digest::of(Algorithm::Sha256, &whole));
+    writer.finish().await.unwrap();
+    (writer.key().clone(), whole)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_chunks_by_any_writers_are_one_object(
+        chunks in prop::collection::vec((prop_oneof![1..9_usize, 1..MIB, 1..9 * MIB], any::<bool>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = store(memory_backend());
+            let (key, whole) = write_in(&chunks, &store).await;
+            let size = whole.len() as u64;
+            assert!(read(&store, &key, size, 0..size).await == whole);
+            let from = cut.index(whole.len());
+            assert!(read(&store, &key, size, from as u64..size).await == whole[from..], "from {from} on");
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_read_again_comes_from_memory() {
+    let store = store(memory_backend());
+    let (key, whole) = write_in(&[(3 * MIB + 5, false)], &store).await;
+    let size = whole.len() as u64;
+    for _ in 0..3 {
+        assert!(read(&store, &key, size, 0..size).await == whole);
+    }
+    assert_eq!(store.hot_usage().segments_read, 4, "each segment once");
+    store.delete(&key, size, None).await.unwrap();
+    let reader = store.open_object(&key, size).await;
+    let gone: Result<Vec<Bytes>, _> = reader.range(0..size, Delivery::Copied).try_collect().await;
+    assert!(matches!(gone, Err(Error::Lost { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes() {
+    let store = store(memory_backend());
+    let mut session = Session::default();
+    let mut writer = session.open(&store).await;
+    writer.write(bytes(20 * MIB).into()).await.unwrap();
+    session.save(writer).await;
+    let (mut first, mut again, mut other) =
+        (session.open(&store).await, session.open(&store).await, session.open(&store).await);
+    first.write(b"the end".as_slice().into()).await.unwrap();
+    first.finish().await.unwrap();
+    // The same end, by a client that was not told.
+    again.write(b"the end".as_slice().into()).await.unwrap();
+    again.finish().await.unwrap();
+    assert_eq!(again.hash().await.unwrap().digest(), first.hash().await.unwrap().digest());
+    // Another end, as long.
+    other.write(b"THE END".as_slice().into()).await.unwrap();
+    let refused = other.finish().await;
+    assert!(matches!(refused, Err(Error::UploadLost { .. })), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_finds_no_memory_is_told_to_come_back() {
+    let store = RemoteStore::new(memory_backend(), 0, 16 * MIB as u64);
+    let mut hoarders = Vec::new();
+    // Each holds what is too little for a part.
+    for _ in 0..4 {
+        let mut writer =
+            store.create(ObjectKey::random(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+        writer.write(bytes(4 * MIB).into()).await.unwrap();
+        hoarders.push(writer);
+    }
+    let mut late = store.create(ObjectKey::random(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+    let refused = late.write(bytes(MIB).into()).await;
+    assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
+    drop(hoarders);
+    late.write(bytes(MIB).into()).await.unwrap();
+}
