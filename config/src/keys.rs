@@ -178,7 +178,7 @@ mod tests {
     fn children_are_direct_ones() {
         let known = KnownKeys::of_settings();
         assert_eq!(known.children("http.tls"), ["certificate", "key"]);
-        assert_eq!(known.children("storage"), ["cache_size", "inline_max", "path"]);
+        assert_eq!(known.children("storage"), ["cache_size", "inline_max", "path", "s3", "upload_memory"]);
         assert_eq!(
             known.children(""),
             ["auth", "database", "gc", "http", "limits", "log", "manifests", "metrics", "storage"]

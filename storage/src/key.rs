@@ -20,6 +20,12 @@ impl ObjectKey {
         Self(Uuid::now_v7())
     }
 
+    /// The key of the one object that holds no blob: it is written at every start and looked at by readiness probes. (To
+    /// look at what is not there is refused where listing is: that would tell nothing.)
+    pub(crate) fn probe() -> Self {
+        Self(Uuid::nil())
+    }
+
     /// Where a file of this key lies below the storage folder: spread over 256 folders by the random end of the key.
     pub(crate) fn path(&self) -> PathBuf {
         let name = self.0.simple().to_string();

@@ -176,5 +176,6 @@ async fn what_is_set_up_wrongly_is_told_at_the_start() {
         assert!(error.contains(reason) && error.contains(advice), "{error}");
         assert!(!error.contains('<') && error.len() < 500, "{error}");
     }
-    Storage::open(&Settings { s3: Some(right), ..Settings::default() }).await.unwrap();
+    let storage = Storage::open(&Settings { s3: Some(right), ..Settings::default() }).await.unwrap();
+    storage.check().await.unwrap();
 }

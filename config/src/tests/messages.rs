@@ -18,8 +18,8 @@ fn unknown_keys() {
     assert_complaint("htpp:\n  address: x\n", "longshore.yaml:1:1: unknown key \"htpp\": did you mean \"http\"?");
     assert_complaint("address: x\n", "longshore.yaml:1:1: unknown key \"address\": did you mean \"http.address\"?");
     assert_complaint(
-        "storage:\n  s3: {}\n",
-        "longshore.yaml:2:3: unknown key \"storage.s3\": the keys of storage are cache_size, inline_max, path",
+        "storage:\n  gcs: {}\n",
+        "longshore.yaml:2:3: unknown key \"storage.gcs\": the keys of storage are cache_size, inline_max, path, s3, upload_memory",
     );
     assert_complaint(
         "redis: {}\n",
@@ -100,7 +100,10 @@ fn wrong_values() {
             "1:18: database.url: expected a text, or the single key \"file\" with a path, \
              for example { file: /run/secrets/NAME }",
         ),
-        ("storage: /srv", "1:10: storage is a section: set one of its keys (cache_size, inline_max, path)"),
+        (
+            "storage: /srv",
+            "1:10: storage is a section: set one of its keys (cache_size, inline_max, path, s3, upload_memory)",
+        ),
         ("http: { tls: true }", "1:14: http.tls is a section: set one of its keys (certificate, key)"),
     ];
     for (yaml, expected) in cases {
@@ -165,7 +168,7 @@ fn flags() {
     assert_eq!(complaint("log.levl", "info"), "flag: unknown key \"log.levl\": did you mean \"log.level\"?");
     assert_eq!(
         complaint("storage", "/srv"),
-        "flag: storage is a section: set one of its keys (cache_size, inline_max, path)"
+        "flag: storage is a section: set one of its keys (cache_size, inline_max, path, s3, upload_memory)"
     );
 }
 

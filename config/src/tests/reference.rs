@@ -23,7 +23,7 @@ fn every_key_is_explained_with_its_variable() {
     let mut variables: Vec<String> = Vec::new();
     for line in REFERENCE.lines() {
         if let Some((_, variable)) = line.split_once("env LONGSHORE_") {
-            let name: String = variable.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '_').collect();
+            let name: String = variable.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             variables.push(format!("LONGSHORE_{name}"));
         }
     }

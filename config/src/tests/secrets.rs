@@ -108,6 +108,8 @@ storage:
   path: ./data
   inline_max: 16KiB
   cache_size: 512MiB
+  upload_memory: 256MiB
+  s3: null
 auth:
   htpasswd: null
   open: false

@@ -12,11 +12,12 @@ use std::{sync::Arc, time::Duration};
 
 /// A store that does not take a connection for so long is asked again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One that sends nothing for so long, too. There is no limit to a whole request: a large part on a slow line is no error.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// One that sends nothing for so long, too. It counts while a part is sent as well: a part of 64 MiB has to be through by then,
+/// which takes a line of 2 Mbit/s.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often and how long a request is tried again that failed by no fault of its own.
 const MAX_RETRIES: usize = 8;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 
 impl RemoteStore {
     /// The object store that the settings name, if they do, after it has taken, given and deleted an object.

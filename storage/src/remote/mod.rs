@@ -116,19 +116,18 @@ impl RemoteStore {
 
     /// Whether the store answers and lets us look at objects.
     pub async fn check(&self) -> Result<()> {
-        match self.backend.size(&ObjectKey::random()).await {
-            Ok(_) | Err(Error::Lost { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.backend.size(&ObjectKey::probe()).await?;
+        Ok(())
     }
 
     /// Whether an object can be written, read back and deleted: asked once, at the start, so that a wrong bucket or wrong
-    /// credentials are told before any client meets them.
+    /// credentials are told before any client meets them. Leaves the object that [`RemoteStore::check`] looks at.
     pub async fn prove(&self) -> Result<()> {
         let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
         self.backend.put(&key, vec![bytes.into()]).await?;
         let hash = self.hash(&key, Algorithm::Sha256, bytes.len() as u64).await?;
         self.backend.delete(&key).await?;
+        self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?;
         let mut expected = BlobHasher::new(Algorithm::Sha256);
         expected.update(bytes);
         if hash.digest() == expected.digest() { Ok(()) } else { Err(Error::Lost { key }) }

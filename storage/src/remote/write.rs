@@ -158,8 +158,8 @@ impl RemoteWriter {
         for piece in bytes.chunks(SEGMENT) {
             let charge = self.charge(piece.len()).await?;
             self.filled.push_back(Segment { bytes: piece.to_vec(), charge: Some(charge) });
+            self.length += piece.len() as u64;
         }
-        self.length += bytes.len() as u64;
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl RemoteWriter {
         if let Ok(charge) = self.memory.clone().try_acquire_many_owned(units) {
             return Ok(charge);
         }
-        if self.filled.iter().map(|segment| segment.bytes.len() as u64).sum::<u64>() >= SMALLEST_PART {
+        if self.pending() >= SMALLEST_PART {
             self.send_part().await?;
         }
         let charge = self.memory.clone().acquire_many_owned(units);
