@@ -64,6 +64,8 @@ pub struct RemoteWriter {
     memory: Arc<Semaphore>,
     key: ObjectKey,
     length: u64,
+    /// How many of these bytes are in parts, of earlier writers and of this one.
+    in_parts: u64,
     hashing: Hashing,
     saved: SavedParts,
     /// The upload, once it is begun: by an earlier writer, or by this one.
@@ -129,11 +131,13 @@ impl RemoteWriter {
         hasher: BlobHasher,
         saved: SavedParts,
     ) -> Self {
+        let in_parts = saved.parts.iter().map(|(_, size)| size).sum();
         Self {
             backend,
             memory,
             key,
-            length: saved.parts.iter().map(|(_, size)| size).sum(),
+            length: in_parts,
+            in_parts,
             hashing: Hashing::Idle(Box::new(hasher)),
             upload: saved.upload.clone(),
             saved,
@@ -220,8 +224,7 @@ impl RemoteWriter {
 
     /// How many bytes are in no part yet.
     fn pending(&self) -> u64 {
-        let sent: u64 = self.parts.iter().map(Part::size).sum();
-        self.length - sent - self.saved.parts.iter().map(|(_, size)| size).sum::<u64>()
+        self.length - self.in_parts
     }
 
     fn count(&self) -> usize {
@@ -288,6 +291,7 @@ impl RemoteWriter {
         let (backend, key) = (self.backend.clone(), self.key.clone());
         let sending = tokio::spawn(async move { backend.put_part(&key, &upload, number, bytes).await });
         self.parts.push(Part::Sending(size, Task(sending)));
+        self.in_parts += size;
         Ok(())
     }
 
