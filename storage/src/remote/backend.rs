@@ -1,4 +1,4 @@
-//! What we ask of an object store. Small on purpose: whoever has these ten calls right can hold a registry's layers, and
+//! What we ask of an object store. Small on purpose: whoever has these eleven calls right can hold a registry's layers, and
 //! the suite in `tests/backends.rs` says whether they are.
 
 use crate::{ObjectKey, Result, read::ByteStream};
@@ -45,6 +45,13 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Ends an upload without an object and frees its parts. That there is none is success.
     fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>>;
+
+    /// The uploads of this key that were begun and neither completed nor aborted: what a writer that died left behind.
+    /// None where the store cannot tell, or lets go of them by itself.
+    fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
+        let _ = key;
+        Box::pin(async { Ok(Vec::new()) })
+    }
 
     /// The length of an object.
     ///

@@ -1,13 +1,9 @@
 //! From the settings to an object store that answers.
 
-use super::{Backend, RemoteStore, cloud::Cloud};
+use super::{Backend, RemoteStore, cloud::Cloud, s3::s3_backend};
 use crate::{Error, Result};
-use longshore_config::{S3, Storage as Settings};
-use object_store::{
-    BackoffConfig, ClientOptions, RetryConfig,
-    aws::{AmazonS3Builder, Checksum},
-    memory::InMemory,
-};
+use longshore_config::Storage as Settings;
+use object_store::{BackoffConfig, ClientOptions, RetryConfig, memory::InMemory};
 use std::{sync::Arc, time::Duration};
 
 /// A store that does not take a connection for so long is asked again.
@@ -34,7 +30,7 @@ impl RemoteStore {
     }
 }
 
-fn unusable(place: String, reason: String) -> Error {
+pub(super) fn unusable(place: String, reason: String) -> Error {
     let says = |codes: &[&str]| codes.iter().any(|code| reason.contains(code));
     let advice = if says(&["NoSuchBucket"]) {
         "Make the bucket, or correct storage.s3.bucket"
@@ -51,44 +47,7 @@ pub fn memory_backend() -> Arc<dyn Backend> {
     Arc::new(Cloud::new(InMemory::new(), "memory", "memory".to_owned(), ""))
 }
 
-/// A bucket of S3. Nothing is asked of it yet.
-///
-/// # Errors
-/// [`Error::Unusable`] where the settings make no sense.
-pub fn s3_backend(settings: &S3) -> Result<Arc<dyn Backend>> {
-    // Fails where there is a provider already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let S3 { bucket, endpoint, prefix, .. } = settings;
-    let place = match endpoint {
-        Some(endpoint) => format!("bucket {bucket} at {endpoint}"),
-        None => format!("bucket {bucket} of S3 in {}", settings.region),
-    };
-    let mut builder = match &settings.access_key_id {
-        Some(id) => AmazonS3Builder::new().with_access_key_id(id),
-        None => AmazonS3Builder::from_env(),
-    };
-    if let Some(secret) = &settings.secret_access_key {
-        builder = builder.with_secret_access_key(secret.expose());
-    }
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint);
-    }
-    let built = builder
-        .with_bucket_name(bucket)
-        .with_region(&settings.region)
-        .with_virtual_hosted_style_request(settings.virtual_hosts)
-        .with_checksum_algorithm(Checksum::CRC64NVME)
-        .with_client_options(client_options())
-        .with_allow_http(endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")))
-        .with_retry(retries())
-        .build();
-    match built {
-        Ok(store) => Ok(Arc::new(Cloud::new(store, "s3", place, prefix))),
-        Err(error) => Err(unusable(place, error.to_string())),
-    }
-}
-
-fn client_options() -> ClientOptions {
+pub(super) fn client_options() -> ClientOptions {
     ClientOptions::new()
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -96,6 +55,6 @@ fn client_options() -> ClientOptions {
         .with_http1_only()
 }
 
-fn retries() -> RetryConfig {
+pub(super) fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
 }

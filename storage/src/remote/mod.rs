@@ -4,10 +4,12 @@ mod backend;
 mod cloud;
 mod connect;
 mod read;
+mod s3;
 mod write;
 
 pub use backend::{Backend, SMALLEST_PART};
-pub use connect::{memory_backend, s3_backend};
+pub use connect::memory_backend;
+pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter, SavedParts};
 
 pub(crate) use read::RemoteObject;
