@@ -54,7 +54,7 @@ mod tests {
 
     struct Place {
         house: House,
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
     }
 
     async fn place(object_delay: Duration) -> Place {
@@ -67,7 +67,7 @@ mod tests {
         let promise = Duration::from_secs(60);
         metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
         let storage = Storage::Files(FileStore::open(folder.path(), 0).unwrap());
-        Place { house: House { metadata, storage }, _folder: folder }
+        Place { house: House { metadata, storage }, folder }
     }
 
     impl Place {
@@ -125,5 +125,23 @@ mod tests {
         assert!(place.house.metadata.cancel_upload(address).await.unwrap());
         place.house.storage.delete(&key, 5, None).await.unwrap();
         assert_eq!(place.pass().await, Collected { uploads: 0, objects: 1 });
+    }
+
+    #[tokio::test]
+    async fn one_object_that_cannot_be_deleted_holds_up_no_other() {
+        let place = place(Duration::ZERO).await;
+        let (stuck, stuck_key) = place.upload(Duration::from_secs(3600)).await;
+        let (other, other_key) = place.upload(Duration::from_secs(3600)).await;
+        // A folder in the place of its file.
+        place.house.storage.delete(&stuck_key, 5, None).await.unwrap();
+        let name = stuck_key.to_string().split_off("objects/".len());
+        let file = place.folder.path().join("objects").join(&name[30..]).join(&name);
+        std::fs::create_dir(&file).unwrap();
+        for address in [stuck, other] {
+            assert!(place.house.metadata.cancel_upload(address).await.unwrap());
+        }
+        let outcome = Collector(place.house.clone()).pass().await;
+        assert!(matches!(outcome, Err(Error::Storage(_))), "{outcome:?}");
+        assert!(!place.is_there(&other_key).await);
     }
 }

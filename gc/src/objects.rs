@@ -1,6 +1,7 @@
 //! The bytes of objects that no row names any more.
 
 use crate::{Error, House};
+use longshore_metadata::Tombstone;
 use longshore_storage::ObjectKey;
 use std::time::Duration;
 
@@ -11,20 +12,35 @@ const HOLD: Duration = Duration::from_secs(300);
 
 /// Deletes the bytes of every condemned object whose time has come. The tombstone goes last: if we die in between,
 /// the delete is done once more, and finding nothing is success.
+///
+/// # Errors
+/// One that an object met, after all others have had their turn: its tombstone stays claimed, and is due again when the
+/// claim has run out.
 pub(crate) async fn delete_condemned(house: &House) -> Result<u64, Error> {
     let mut total = 0;
+    let mut failed = None;
     loop {
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
         for tombstone in &due {
-            match tombstone.key.parse::<ObjectKey>() {
-                Ok(key) => house.storage.delete(&key, tombstone.size, tombstone.multipart.as_deref()).await?,
-                Err(error) => tracing::error!(%error, "a tombstone has no usable key"),
+            match delete(house, tombstone).await {
+                Ok(()) => total += 1,
+                Err(Error::Storage(error)) => {
+                    tracing::warn!(key = tombstone.key, %error, "a condemned object was not deleted");
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
             }
-            house.metadata.drop_tombstone(&tombstone.key).await?;
-            total += 1;
         }
         if due.len() < BATCH as usize {
-            return Ok(total);
+            return failed.map_or(Ok(total), |error| Err(error.into()));
         }
     }
+}
+
+async fn delete(house: &House, tombstone: &Tombstone) -> Result<(), Error> {
+    match tombstone.key.parse::<ObjectKey>() {
+        Ok(key) => house.storage.delete(&key, tombstone.size, tombstone.multipart.as_deref()).await?,
+        Err(error) => tracing::error!(%error, "a tombstone has no usable key"),
+    }
+    Ok(house.metadata.drop_tombstone(&tombstone.key).await?)
 }

@@ -34,7 +34,7 @@ pub use records::{
 
 use cache::Cache;
 use longshore_oci::{Digest, RepositoryName, Tag};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// What every call of this crate answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -85,6 +85,11 @@ impl Metadata {
             return Err(Error::Address { reason: "it starts with neither sqlite: nor postgres:".into() });
         };
         Ok(Self { engine, cache })
+    }
+
+    /// The file of an embedded database; none for a database that has a server.
+    pub fn embedded_file(url: &str) -> Option<PathBuf> {
+        sqlite::file_of(url)
     }
 
     /// The name of the engine, for logs: `postgres` or `sqlite`.

@@ -11,7 +11,11 @@ use longshore_metadata::{
 };
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{BlobHasher, ObjectKey, ObjectWriter};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a session is taken to be ours without asking again, where other replicas may take it. What is sent after
+/// that could end up among their parts.
+const OURS: Duration = Duration::from_secs(1);
 
 /// A session that a request holds.
 #[derive(Debug)]
@@ -96,10 +100,13 @@ impl Session {
         }
     }
 
-    /// Keeps the session from expiring while bytes arrive, however long that takes.
+    /// Keeps the session from expiring while bytes arrive, however long that takes; and sees that no other replica has
+    /// taken it.
     async fn stay_open(&mut self) -> Result<()> {
         let lifetime = self.registry.rules.upload_lifetime;
-        if self.extended.elapsed() < lifetime / 4 {
+        let is_shared = !self.registry.storage.appends() && matches!(self.bytes, SessionBytes::Written(_));
+        let patience = if is_shared { OURS.min(lifetime / 4) } else { lifetime / 4 };
+        if self.extended.elapsed() < patience {
             return Ok(());
         }
         self.extended = Instant::now();
@@ -139,34 +146,34 @@ impl Session {
     /// Makes what came durable and saves how far the session is.
     pub(crate) async fn save(mut self) -> Result<u64> {
         let length = self.length();
-        let unchanged = (None, TailChange::Kept);
-        let (staged, hash_state, (multipart, tail)) = match self.bytes {
-            SessionBytes::Staged { bytes, algorithm } => (bytes, BlobHasher::new(algorithm).save(), unchanged),
-            SessionBytes::Resting(ref resting) => {
-                (Vec::new(), resting.hasher(&self.registry.storage).await?.save(), unchanged)
-            }
-            SessionBytes::Written(ref mut writer) => {
-                match resting::save(&self.registry, self.id, self.fence, writer).await {
-                    Ok(durable) => (Vec::new(), durable.hasher.save(), told(durable.layout, self.has_tail)),
-                    Err(error) => return Err(self.undo(error).await),
-                }
-            }
+        let progress = match self.make_durable().await {
+            Ok(progress) => progress,
+            Err(error) => return Err(self.undo(error).await),
         };
-        let lifetime = self.registry.rules.upload_lifetime;
-        let progress = SaveProgress {
-            id: self.id,
-            fence: self.fence,
-            received: length,
-            hash_state,
-            staged,
-            multipart,
-            tail,
-            lifetime,
-        };
-        if !self.registry.metadata.save_progress(progress).await? {
-            return Err(Error::UploadBusy { id: self.id });
+        if self.registry.metadata.save_progress(progress).await? {
+            return Ok(length);
         }
-        Ok(length)
+        let lost = Error::UploadBusy { id: self.id };
+        Err(self.undo(lost).await)
+    }
+
+    /// Makes what came durable; answers what is to be saved of it.
+    async fn make_durable(&mut self) -> Result<SaveProgress> {
+        self.stay_open().await?;
+        let unchanged = (None, TailChange::Kept);
+        let (received, storage) = (self.length(), &self.registry.storage);
+        let (staged, hash_state, (multipart, tail)) = match &mut self.bytes {
+            SessionBytes::Staged { bytes, algorithm } => {
+                (std::mem::take(bytes), BlobHasher::new(*algorithm).save(), unchanged)
+            }
+            SessionBytes::Resting(resting) => (Vec::new(), resting.hasher(storage).await?.save(), unchanged),
+            SessionBytes::Written(writer) => {
+                let durable = resting::save(&self.registry, self.id, self.fence, writer).await?;
+                (Vec::new(), durable.hasher.save(), told(durable.layout, self.has_tail))
+            }
+        };
+        let (id, fence, lifetime) = (self.id, self.fence, self.registry.rules.upload_lifetime);
+        Ok(SaveProgress { id, fence, received, hash_state, staged, multipart, tail, lifetime })
     }
 
     /// Ends the session with a blob of this digest. Where the bytes have another one, the session stays as it was
@@ -179,12 +186,16 @@ impl Session {
         let commit = CommitUpload { id: self.id, fence: self.fence, digest: declared, size, content };
         match self.registry.metadata.commit_upload(commit).await? {
             CommitOutcome::Committed => Ok(()),
-            CommitOutcome::SessionLost => Err(Error::UploadBusy { id: self.id }),
+            CommitOutcome::SessionLost => {
+                let lost = Error::UploadBusy { id: self.id };
+                Err(self.undo(lost).await)
+            }
         }
     }
 
     /// Makes everything durable, and sees that it has this digest.
     async fn finish(&mut self, declared: Digest) -> Result<Finished> {
+        self.stay_open().await?;
         let algorithm = declared.algorithm();
         let storage = self.registry.storage.clone();
         let (key, size, hasher) = match &mut self.bytes {
@@ -217,8 +228,8 @@ impl Session {
     }
 
     /// Cuts off what this request has written, after the failure that is handed through: its room is free at once and
-    /// not only when the session ends. Not to be called once a save or a commit was tried: where its outcome is
-    /// unknown, the database may name those bytes.
+    /// not only when the session ends. Not to be called where the outcome of a save or a commit is unknown: the
+    /// database may name those bytes.
     pub(crate) async fn undo(self, failure: Error) -> Error {
         if let SessionBytes::Written(writer) = self.bytes {
             let key = writer.key().clone();

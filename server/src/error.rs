@@ -157,7 +157,7 @@ impl ApiError {
             Storage::ShuttingDown => Self::unavailable(error, "the server is shutting down"),
             Storage::Backend { .. } => Self::unavailable(error, "the object store does not answer, try again"),
             Storage::Overloaded => Self::unavailable(error, "too many uploads at once, try again"),
-            Storage::UploadLost { .. } => Self::lost_upload(),
+            Storage::UploadLost { .. } => Self::lost_upload(error),
             Storage::Lost { .. }
             | Storage::Io { .. }
             | Storage::Locked { .. }
@@ -167,7 +167,8 @@ impl ApiError {
     }
 
     /// The client can do nothing but begin again.
-    fn lost_upload() -> Self {
+    fn lost_upload(error: &Error) -> Self {
+        tracing::warn!(error = %chain(error), "an upload was lost");
         Self::new(ErrorCode::BlobUploadUnknown, "the upload cannot be gone on with: start a new one with POST")
     }
 

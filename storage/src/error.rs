@@ -15,14 +15,16 @@ pub enum Error {
     /// The disk is full: what was acknowledged before is safe, this write is not there.
     #[error("the disk below storage.path is full")]
     DiskFull(#[source] io::Error),
-    /// Another process works on this folder.
-    #[error("{path} is in use by another longshore: end it, or give this one a storage.path of its own")]
+    /// Another process works on this folder, or this file.
+    #[error(
+        "{path} is in use by another longshore: end it, or give this one a storage.path and a database.url of its own"
+    )]
     Locked {
-        /// The folder.
+        /// The folder or the file.
         path: PathBuf,
     },
     /// The folder cannot be used.
-    #[error("storage.path {path} cannot be used")]
+    #[error("{path}, for storage.path or database.url, cannot be used")]
     Folder {
         /// The folder.
         path: PathBuf,

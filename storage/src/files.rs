@@ -6,7 +6,7 @@
 use crate::{
     BlobHasher, Delivery, Error, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, Result,
     blocking::{Lanes, run},
-    folders::{FolderLock, make_folders},
+    folders::{ProcessLock, make_folders},
     hot::HotSegments,
     objects::{OpenObjects, read_range},
     read::SMALL,
@@ -31,7 +31,7 @@ pub struct FileStore {
     hot: HotSegments,
     lanes: Lanes,
     /// The lock ends with the last clone, or with the process.
-    _lock: Arc<FolderLock>,
+    _lock: Arc<ProcessLock>,
 }
 
 impl FileStore {
@@ -46,7 +46,7 @@ impl FileStore {
     pub fn open(folder: &Path, cache_size: u64) -> Result<Self> {
         let failed = |source| Error::Folder { path: folder.to_owned(), source };
         make_folders(folder).map_err(failed)?;
-        let lock = FolderLock::take(folder)?;
+        let lock = ProcessLock::of_folder(folder)?;
         Ok(Self {
             folder: folder.into(),
             open: OpenObjects::new(),

@@ -41,24 +41,38 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// A folder that this process holds alone, until this is dropped or the process ends.
+/// What this process holds alone, until this is dropped or the process ends.
 #[derive(Debug)]
-pub struct FolderLock {
+pub struct ProcessLock {
     _file: File,
 }
 
-impl FolderLock {
-    /// Makes the folder if it is missing, and locks it.
+impl ProcessLock {
+    /// Locks a folder, made if it is missing.
     ///
     /// # Errors
     /// [`Error::Locked`] where another process holds it; [`Error::Folder`] where it cannot be made or written.
-    pub fn take(folder: &Path) -> Result<Self> {
-        let failed = |source| Error::Folder { path: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
-        let file = File::create(folder.join("lock")).map_err(failed)?;
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+        Self::take(folder, &folder.join("lock"))
+    }
+
+    /// Locks a file that need not be there yet, by one of its name and `.lock` beside it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process holds it; [`Error::Folder`] where there is no room for the lock.
+    pub fn of_file(file: &Path) -> Result<Self> {
+        let mut lock = file.as_os_str().to_owned();
+        lock.push(".lock");
+        Self::take(file, Path::new(&lock))
+    }
+
+    fn take(held: &Path, lock: &Path) -> Result<Self> {
+        let failed = |source| Error::Folder { path: held.to_owned(), source };
+        let file = File::create(lock).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: folder.to_owned() }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: held.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }

@@ -17,7 +17,7 @@ mod write;
 
 pub use error::Error;
 pub use files::FileStore;
-pub use folders::FolderLock;
+pub use folders::ProcessLock;
 pub use hasher::{BlobHasher, HashStateError};
 pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};

@@ -4,11 +4,13 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use longshore_config::{S3, Secret};
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
     Backend, BlobHasher, Delivery, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts,
-    memory_backend,
+    memory_backend, s3_backend,
 };
+use longshore_tests::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -16,6 +18,19 @@ const MIB: usize = 1024 * 1024;
 
 fn store(backend: Arc<dyn Backend>) -> RemoteStore {
     RemoteStore::new(backend, 64 * MIB as u64, 64 * MIB as u64)
+}
+
+fn minio() -> Arc<dyn Backend> {
+    let server = Minio::shared();
+    let settings = S3 {
+        bucket: BUCKET.to_owned(),
+        endpoint: Some(server.url()),
+        prefix: server.new_prefix(),
+        access_key_id: Some(ACCESS_KEY.to_owned()),
+        secret_access_key: Some(Secret::new(SECRET_KEY)),
+        ..S3::default()
+    };
+    s3_backend(&settings).unwrap()
 }
 
 fn bytes(length: usize) -> Vec<u8> {
@@ -126,8 +141,17 @@ async fn an_object_that_is_read_again_comes_from_memory() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes() {
-    let store = store(memory_backend());
+async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes_in_memory() {
+    an_end_that_was_not_recorded_is_recognised_by_its_bytes(memory_backend()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes_on_s3() {
+    an_end_that_was_not_recorded_is_recognised_by_its_bytes(minio()).await;
+}
+
+async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes(backend: Arc<dyn Backend>) {
+    let store = store(backend);
     let mut session = Session::default();
     let mut writer = session.open(&store).await;
     writer.write(bytes(20 * MIB).into()).await.unwrap();
@@ -162,4 +186,35 @@ async fn an_upload_that_finds_no_memory_is_told_to_come_back() {
     assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     drop(hoarders);
     late.write(bytes(MIB).into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_never_saved_is_taken_back() {
+    let store = store(memory_backend());
+    for length in [MIB, 20 * MIB] {
+        let key = ObjectKey::random();
+        let mut writer = store.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+        writer.write(bytes(length).into()).await.unwrap();
+        writer.finish().await.unwrap();
+        writer.abandon().await.unwrap();
+        let gone = store.hash(&key, Algorithm::Sha256, length as u64).await;
+        assert!(matches!(gone, Err(Error::Lost { .. })), "{gone:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_writer_has_saved_stays_when_one_that_came_after_gives_up() {
+    let store = store(memory_backend());
+    let mut session = Session::default();
+    let mut writer = session.open(&store).await;
+    writer.write(bytes(20 * MIB).into()).await.unwrap();
+    session.save(writer).await;
+    let mut late = session.open(&store).await;
+    late.write(vec![7; 12 * MIB].into()).await.unwrap();
+    late.abandon().await.unwrap();
+    let mut writer = session.open(&store).await;
+    writer.write(b"the end".as_slice().into()).await.unwrap();
+    writer.finish().await.unwrap();
+    let whole = [&bytes(20 * MIB)[..], b"the end"].concat();
+    assert!(read(&store, writer.key(), whole.len() as u64, 0..whole.len() as u64).await == whole);
 }

@@ -36,7 +36,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 use together::TOGETHER;
 use writer::Writer;
 
@@ -69,6 +69,12 @@ const LOG_PAGES: &str = "16000";
 /// What the writer may keep of the database in memory, in -KiB: indexes by digest are hit at random, and what is not
 /// here is read again for each write. The readers keep SQLite's own 2 MiB each: there are many of them.
 const WRITER_CACHE: &str = "-8192";
+
+/// The file that a URL of SQLite names.
+pub(crate) fn file_of(url: &str) -> Option<PathBuf> {
+    let options = url.starts_with("sqlite:").then(|| SqliteConnectOptions::from_str(url).ok()).flatten()?;
+    Some(options.get_filename().to_owned())
+}
 
 /// The writer, and a pool of readers.
 #[derive(Debug, Clone)]

@@ -47,9 +47,15 @@ async fn connect(settings: &Settings) -> Result<Metadata> {
         acquire_timeout: settings.database.acquire_timeout,
         cache_size: settings.database.cache_size.bytes(),
     };
-    if options.url.starts_with("sqlite:") {
+    make_storage_path(settings)?;
+    Metadata::connect(&options).await.context("the database of database.url cannot be opened")
+}
+
+/// The folder of an embedded database, unless `database.url` names another one.
+fn make_storage_path(settings: &Settings) -> Result<()> {
+    if settings.database_url().starts_with("sqlite:") {
         std::fs::create_dir_all(&settings.storage.path)
             .with_context(|| format!("storage.path {} cannot be made", settings.storage.path.display()))?;
     }
-    Metadata::connect(&options).await.context("the database of database.url cannot be opened")
+    Ok(())
 }

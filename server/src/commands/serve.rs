@@ -11,7 +11,7 @@ use longshore_gc::Collector;
 use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
-use longshore_storage::{FolderLock, Storage};
+use longshore_storage::{ProcessLock, Storage};
 use std::{process::ExitCode, sync::Arc};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,7 +21,8 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let log_level = logs::start(&settings.log)?;
     raise_file_limit();
     let storage = Storage::open(&settings.storage).await?;
-    let _alone = hold_alone(&settings, &storage)?;
+    super::make_storage_path(&settings)?;
+    let _alone = hold_database(&settings)?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
     metadata.set_lifetimes(lifetimes(&settings)).await?;
@@ -59,12 +60,11 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Files are held alone by their store; an embedded database is too, wherever the objects are: what one process keeps in
-/// memory of it, another could not know to be wrong.
-fn hold_alone(settings: &Settings, storage: &Storage) -> Result<Option<FolderLock>> {
-    let is_embedded = settings.database_url().starts_with("sqlite:");
-    let is_held = matches!(storage, Storage::Files(_));
-    Ok((is_embedded && !is_held).then(|| FolderLock::take(&settings.storage.path)).transpose()?)
+/// An embedded database has one server, wherever the objects are: what one process keeps in memory of it, another could
+/// not know to be wrong.
+fn hold_database(settings: &Settings) -> Result<Option<ProcessLock>> {
+    let file = Metadata::embedded_file(&settings.database_url());
+    Ok(file.map(|file| ProcessLock::of_file(&file)).transpose()?)
 }
 
 /// Each connection and each open layer is a file, and the usual soft limit of 1,024 is there for programs of another

@@ -3,14 +3,16 @@
 mod backend;
 mod cloud;
 mod connect;
+mod parts;
 mod read;
 mod s3;
 mod write;
 
 pub use backend::{Backend, SMALLEST_PART};
 pub use connect::memory_backend;
+pub use parts::SavedParts;
 pub use s3::s3_backend;
-pub use write::{Layout, RemoteWriter, SavedParts};
+pub use write::{Layout, RemoteWriter};
 
 pub(crate) use read::RemoteObject;
 
@@ -106,10 +108,16 @@ impl RemoteStore {
         write::hash_object(&*self.backend, key, algorithm, length).await
     }
 
-    /// Deletes an object, and the parts of an upload that never became it. That there is nothing is success.
+    /// Deletes an object, and the parts of an upload that never became it. That there is nothing is success. One that
+    /// was never whole (its size is 0) may have uploads that nobody could record: the store is asked for them.
     pub async fn delete(&self, key: &ObjectKey, size: u64, upload: Option<&str>) -> Result<()> {
         if let Some(upload) = upload {
             self.backend.abort(key, upload).await?;
+        }
+        if size == 0 {
+            for upload in self.backend.uploads(key).await? {
+                self.backend.abort(key, &upload).await?;
+            }
         }
         self.backend.delete(key).await?;
         self.hot.forget(key, size).await;
@@ -122,13 +130,15 @@ impl RemoteStore {
         Ok(())
     }
 
-    /// Whether an object can be written, read back and deleted: asked once, at the start, so that a wrong bucket or wrong
+    /// Whether an object can be written, read back and deleted, and one in parts begun and given up: asked once, at the start, so that a wrong bucket or wrong
     /// credentials are told before any client meets them. Leaves the object that [`RemoteStore::check`] looks at.
     pub async fn prove(&self) -> Result<()> {
         let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
         self.backend.put(&key, vec![bytes.into()]).await?;
         let hash = self.hash(&key, Algorithm::Sha256, bytes.len() as u64).await?;
         self.backend.delete(&key).await?;
+        let upload = self.backend.begin(&key).await?;
+        self.backend.abort(&key, &upload).await?;
         self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?;
         let mut expected = BlobHasher::new(Algorithm::Sha256);
         expected.update(bytes);

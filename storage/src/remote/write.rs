@@ -4,7 +4,10 @@
 //! An object that fits into one part is written whole, in one request. What a session holds when its request ends and
 //! is too little for a part is its *tail*: an object of its own, read back by the next writer.
 
-use super::{Backend, SMALLEST_PART};
+use super::{
+    Backend, SMALLEST_PART,
+    parts::{Parts, SavedParts},
+};
 use crate::{BlobHasher, Durable, Error, ObjectKey, Result};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -17,28 +20,10 @@ use tokio::{
 
 /// How much is hashed in one go, and how large the pieces are that a part is sent in.
 const SEGMENT: usize = 1024 * 1024;
-/// The size of the first parts, and of the largest object that is written whole.
-const FIRST_PART: u64 = 8 * 1024 * 1024;
-/// Parts double after so many of them: 10,000 is the most that an object may have.
-const SAME_SIZE: usize = 1000;
-const LARGEST_PART: u64 = 64 * 1024 * 1024;
-/// Parts of one object that are on their way at the same time.
-const IN_FLIGHT: usize = 3;
 /// What is charged to the budget at a time.
 pub(super) const CHARGE: usize = 64 * 1024;
 /// How long an upload waits for memory before its client is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// An object that is not whole yet, as it was saved.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SavedParts {
-    /// What the store calls the upload, if there is one.
-    pub upload: Option<String>,
-    /// Names and sizes of its parts, in order.
-    pub parts: Vec<(String, u64)>,
-    /// The object with the bytes after them.
-    pub tail: Option<ObjectKey>,
-}
 
 /// How an object was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,22 +47,18 @@ pub enum Layout {
 pub struct RemoteWriter {
     backend: Arc<dyn Backend>,
     memory: Arc<Semaphore>,
-    key: ObjectKey,
     length: u64,
-    /// How many of these bytes are in parts, of earlier writers and of this one.
-    in_parts: u64,
     hashing: Hashing,
-    saved: SavedParts,
-    /// The upload, once it is begun: by an earlier writer, or by this one.
-    upload: Option<String>,
     filling: Segment,
     filled: VecDeque<Segment>,
-    parts: Vec<Part>,
+    parts: Parts,
+    /// Whether an object may be there under the key.
+    may_be_whole: bool,
 }
 
 impl std::fmt::Debug for RemoteWriter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("RemoteWriter").field("key", &self.key).field("length", &self.length).finish()
+        formatter.debug_struct("RemoteWriter").field("key", self.key()).field("length", &self.length).finish()
     }
 }
 
@@ -94,25 +75,16 @@ impl AsRef<[u8]> for Segment {
     }
 }
 
-/// A part of this writer's: on its way, or there.
-enum Part {
-    Sending(u64, Task<String>),
-    Sent(u64, String),
-}
-
-/// A task that ends with whoever waits for it: a part that arrives after its writer has gone could replace that of the
-/// next one.
-struct Task<T>(JoinHandle<Result<T>>);
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Segment {
+    fn charged(&self) -> usize {
+        self.charge.as_ref().map_or(0, |charge| charge.num_permits() * CHARGE)
     }
-}
 
-impl<T> Task<T> {
-    async fn end(mut self) -> Result<T> {
-        (&mut self.0).await.map_err(|_| Error::ShuttingDown)?
+    fn add_charge(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.charge {
+            Some(charge) => charge.merge(more),
+            none => *none = Some(more),
+        }
     }
 }
 
@@ -131,25 +103,22 @@ impl RemoteWriter {
         hasher: BlobHasher,
         saved: SavedParts,
     ) -> Self {
-        let in_parts = saved.parts.iter().map(|(_, size)| size).sum();
+        let parts = Parts::new(backend.clone(), key, saved);
         Self {
             backend,
             memory,
-            key,
-            length: in_parts,
-            in_parts,
+            length: parts.bytes(),
             hashing: Hashing::Idle(Box::new(hasher)),
-            upload: saved.upload.clone(),
-            saved,
             filling: Segment::default(),
             filled: VecDeque::new(),
-            parts: Vec::new(),
+            parts,
+            may_be_whole: false,
         }
     }
 
     /// The object's key.
     pub fn key(&self) -> &ObjectKey {
-        &self.key
+        self.parts.key()
     }
 
     /// How long the object is with all that was given so far, durable or not.
@@ -167,17 +136,25 @@ impl RemoteWriter {
         Ok(())
     }
 
-    /// Reads the tail of the writer before back.
+    /// Reads the tail of the writer before back, as it comes.
     pub(super) async fn take_tail(&mut self, tail: &ObjectKey, length: u64) -> Result<()> {
-        let pieces: Vec<Bytes> = self.backend.read(tail, 0..length).await?.try_collect().await?;
-        self.take_hashed(&pieces.concat()).await
+        let mut pieces = self.backend.read(tail, 0..length).await?;
+        let mut segment = Vec::new();
+        while let Some(piece) = pieces.try_next().await? {
+            segment.extend_from_slice(&piece);
+            if segment.len() >= SEGMENT {
+                self.take_hashed(&segment).await?;
+                segment.clear();
+            }
+        }
+        self.take_hashed(&segment).await
     }
 
     /// Appends some bytes. Waits while the parts before are on their way, or memory is short.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            if self.pending() >= part_size(self.count()) {
+            if self.pending() >= self.parts.next_size() {
                 self.send_part().await?;
             }
             let room = SEGMENT - self.filling.bytes.len();
@@ -193,14 +170,10 @@ impl RemoteWriter {
     }
 
     async fn fill(&mut self, bytes: &[u8]) -> Result<()> {
-        let charged = self.filling.charge.as_ref().map_or(0, |charge| charge.num_permits() * CHARGE);
-        let needed = self.filling.bytes.len() + bytes.len();
-        if needed > charged {
-            let more = self.charge(needed - charged).await?;
-            match &mut self.filling.charge {
-                Some(charge) => charge.merge(more),
-                none => *none = Some(more),
-            }
+        // What is charged may be sent away while we wait for more: then all of it is to be charged anew.
+        while let missing @ 1.. = (self.filling.bytes.len() + bytes.len()).saturating_sub(self.filling.charged()) {
+            let more = self.charge(missing).await?;
+            self.filling.add_charge(more);
         }
         self.filling.bytes.extend_from_slice(bytes);
         Ok(())
@@ -224,16 +197,12 @@ impl RemoteWriter {
 
     /// How many bytes are in no part yet.
     fn pending(&self) -> u64 {
-        self.length - self.in_parts
-    }
-
-    fn count(&self) -> usize {
-        self.saved.parts.len() + self.parts.len()
+        self.length - self.parts.bytes()
     }
 
     /// Whether the bytes in no part need an object of their own to be durable: then they have to be given its key.
     pub fn needs_tail(&self) -> bool {
-        (1..SMALLEST_PART).contains(&self.pending()) && self.count() > 0
+        !self.parts.is_empty() && (1..self.parts.least_saved()).contains(&self.pending())
     }
 
     /// Hashes what has come, on a thread of its own.
@@ -256,11 +225,12 @@ impl RemoteWriter {
                 self.filled.push_back(segment);
                 Ok(hasher)
             }
-            Hashing::Lost => Err(Error::UploadLost { key: self.key.clone() }),
+            Hashing::Lost => Err(Error::UploadLost { key: self.key().clone() }),
         }
     }
 
-    async fn hash_all(&mut self) -> Result<BlobHasher> {
+    /// The hash of all that was given.
+    pub async fn hash(&mut self) -> Result<BlobHasher> {
         if !self.filling.bytes.is_empty() {
             self.hash_segment().await?;
         }
@@ -272,69 +242,34 @@ impl RemoteWriter {
 
     /// All bytes that are in no part.
     async fn take_pending(&mut self) -> Result<Vec<Bytes>> {
-        self.hash_all().await?;
+        self.hash().await?;
         Ok(mem::take(&mut self.filled).into_iter().map(Bytes::from_owner).collect())
     }
 
     /// Sends all bytes that are in no part as the next one.
     async fn send_part(&mut self) -> Result<()> {
-        let upload = match &self.upload {
-            Some(upload) => upload.clone(),
-            None => {
-                let upload = self.backend.begin(&self.key).await?;
-                self.upload.insert(upload).clone()
-            }
-        };
-        self.wait_for_parts(IN_FLIGHT - 1).await?;
-        let (size, number) = (self.pending(), self.count());
+        let size = self.pending();
         let bytes = self.take_pending().await?;
-        let (backend, key) = (self.backend.clone(), self.key.clone());
-        let sending = tokio::spawn(async move { backend.put_part(&key, &upload, number, bytes).await });
-        self.parts.push(Part::Sending(size, Task(sending)));
-        self.in_parts += size;
-        Ok(())
-    }
-
-    /// Waits until at most so many parts are on their way.
-    async fn wait_for_parts(&mut self, at_most: usize) -> Result<()> {
-        let mut sending = self.parts.iter().filter(|part| matches!(part, Part::Sending(..))).count();
-        for part in &mut self.parts {
-            if sending <= at_most {
-                break;
-            }
-            if let Part::Sending(size, _) = part {
-                let size = *size;
-                if let Part::Sending(_, task) = mem::replace(part, Part::Sent(size, String::new())) {
-                    *part = Part::Sent(size, task.end().await?);
-                    sending -= 1;
-                }
-            }
-        }
-        Ok(())
+        self.parts.send(bytes, size).await
     }
 
     /// Makes all that was given durable, so that another writer can go on.
     ///
     /// `tail` is a key that was never used, for a writer that [needs](Self::needs_tail) one.
     pub async fn save(&mut self, tail: Option<ObjectKey>) -> Result<Durable> {
-        let pending = self.pending();
-        let is_whole = self.count() == 0 && self.upload.is_none();
-        if is_whole {
+        let has_tail = tail.is_some();
+        if self.parts.is_empty() {
             self.put_whole().await?;
         } else if let Some(tail) = tail {
             let bytes = self.take_pending().await?;
             self.backend.put(&tail, bytes).await?;
-        } else if pending > 0 {
+        } else if self.pending() > 0 {
             self.send_part().await?;
         }
-        self.wait_for_parts(0).await?;
-        let hasher = self.hash_all().await?;
-        let layout = match &self.upload {
-            Some(upload) => Layout::Parts {
-                upload: upload.clone(),
-                new: self.parts.iter().map(|part| (part.name().to_owned(), part.size())).collect(),
-                has_tail: self.pending() > 0,
-            },
+        self.parts.wait(0).await?;
+        let hasher = self.hash().await?;
+        let layout = match self.parts.new_parts() {
+            Some((upload, new)) => Layout::Parts { upload, new, has_tail },
             None => Layout::Whole,
         };
         Ok(Durable { length: self.length, hasher, layout })
@@ -342,74 +277,46 @@ impl RemoteWriter {
 
     async fn put_whole(&mut self) -> Result<()> {
         let bytes = self.take_pending().await?;
-        self.backend.put(&self.key, bytes).await
-    }
-
-    /// The hash of all that was given.
-    pub async fn hash(&mut self) -> Result<BlobHasher> {
-        self.hash_all().await
+        self.may_be_whole = true;
+        self.backend.put(self.parts.key(), bytes).await
     }
 
     /// Makes the whole object of what was given; it is durable when this returns.
     pub async fn finish(&mut self) -> Result<()> {
-        if self.count() == 0 && self.upload.is_none() {
+        if self.parts.is_empty() {
             return self.put_whole().await;
         }
-        if self.pending() > 0 {
-            match self.send_part().await {
-                // An earlier end of this session was not recorded: see `complete`.
-                Err(Error::UploadLost { .. }) => {}
-                outcome => outcome?,
-            }
-        }
-        let sent = self.wait_for_parts(0).await;
-        if !matches!(sent, Err(Error::UploadLost { .. })) {
-            sent?;
-        }
-        self.complete().await
-    }
-
-    /// Makes the object of its parts. Where the store knows the upload no more, it may have done so before, and whoever
-    /// asked was not told or could not record it: the object itself tells whether it has these bytes.
-    async fn complete(&mut self) -> Result<()> {
-        let upload = self.upload.as_deref().unwrap_or_default();
-        let saved = self.saved.parts.iter().map(|(name, _)| name.clone());
-        let parts = saved.chain(self.parts.iter().map(|part| part.name().to_owned())).collect();
-        match self.backend.complete(&self.key, upload, parts).await {
-            Err(Error::UploadLost { key }) => {
-                let expected = self.hash_all().await?.digest();
-                match hash_object(&*self.backend, &self.key, expected.algorithm(), self.length).await {
-                    Ok(hasher) if hasher.digest() == expected => Ok(()),
-                    Ok(_) | Err(Error::Lost { .. }) => Err(Error::UploadLost { key }),
-                    Err(error) => Err(error),
-                }
-            }
+        match self.complete().await {
+            Err(Error::UploadLost { key }) => self.recognise(key).await,
             outcome => outcome,
         }
     }
 
-    /// Ends an upload that this writer has begun and that was never saved.
-    pub async fn abandon(mut self) -> Result<()> {
-        self.parts.clear(); // what is on its way is of no use
-        match &self.upload {
-            Some(upload) if self.saved.upload.is_none() => self.backend.abort(&self.key, upload).await,
-            _ => Ok(()),
+    async fn complete(&mut self) -> Result<()> {
+        if self.pending() > 0 {
+            self.send_part().await?;
         }
-    }
-}
-
-impl Part {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Sending(size, _) | Self::Sent(size, _) => *size,
-        }
+        self.may_be_whole = true;
+        self.parts.complete().await
     }
 
-    fn name(&self) -> &str {
-        match self {
-            Self::Sent(_, name) => name,
-            Self::Sending(..) => "",
+    /// Where the store knows the upload no more, it may have made the object of it before, and whoever asked was not told
+    /// or could not record it: the object itself tells whether it has these bytes.
+    async fn recognise(&mut self, key: ObjectKey) -> Result<()> {
+        let expected = self.hash().await?.digest();
+        match hash_object(&*self.backend, &key, expected.algorithm(), self.length).await {
+            Ok(hasher) if hasher.digest() == expected => Ok(()),
+            Ok(_) | Err(Error::Lost { .. }) => Err(Error::UploadLost { key }),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Takes back what this writer has sent, if it was never saved: to be called only where it is known that it was not.
+    pub async fn abandon(self) -> Result<()> {
+        let (backend, key) = (self.backend, self.parts.key().clone());
+        let was_written = self.may_be_whole && self.parts.is_unsaved();
+        self.parts.abandon().await?;
+        if was_written { backend.delete(&key).await } else { Ok(()) }
     }
 }
 
@@ -428,10 +335,4 @@ pub(super) async fn hash_object(
         }
     }
     Ok(hasher)
-}
-
-/// How large the part of this number is.
-fn part_size(number: usize) -> u64 {
-    let doubled = u32::try_from(number / SAME_SIZE).unwrap_or(u32::MAX).min(3);
-    (FIRST_PART << doubled).min(LARGEST_PART)
 }

@@ -6,6 +6,7 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, error_code, expect, location};
 use longshore_tests::image::Blob;
 use longshore_tests::raw;
+use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
 use reqwest::{StatusCode, Url};
 use url::Position;
@@ -130,9 +131,10 @@ fn an_embedded_database_has_one_server_wherever_the_objects_are() {
         .fold(Options::on(Backend::Sqlite), |options, (key, value)| options.set(&key, &value));
     let first = Server::start(options.clone());
     let mut second = std::process::Command::new(Server::binary());
+    let elsewhere = Scratch::new("elsewhere");
     second.args(["serve", "--set", "http.address=127.0.0.1:0"]);
     second.arg("--set").arg(format!("database.url={}", first.database_url()));
-    second.arg("--set").arg(format!("storage.path={}", first.storage_directory().display()));
+    second.arg("--set").arg(format!("storage.path={}", elsewhere.path().display()));
     for (key, value) in Backend::S3.new_store() {
         second.arg("--set").arg(format!("{key}={value}"));
     }
