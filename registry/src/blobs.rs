@@ -70,6 +70,14 @@ impl Registry {
 }
 
 impl BlobReader {
+    /// The bytes of a range, which lies within the blob, once the first of them are here or are sure to come.
+    pub async fn begin(&self, range: Range<u64>, delivery: Delivery) -> Result<ByteStream> {
+        match self {
+            Self::Inline(_) => Ok(self.range(range, delivery)),
+            Self::Object(object) => Ok(Box::pin(object.range(range, delivery).begin().await?)),
+        }
+    }
+
     /// The bytes of a range, which lies within the blob.
     pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ByteStream {
         match self {

@@ -157,6 +157,7 @@ impl ApiError {
             Storage::ShuttingDown => Self::unavailable(error, "the server is shutting down"),
             Storage::Backend { .. } => Self::unavailable(error, "the object store does not answer, try again"),
             Storage::Overloaded => Self::unavailable(error, "too many uploads at once, try again"),
+            Storage::ReadersOverloaded => Self::unavailable(error, "too many downloads at once, try again"),
             Storage::UploadLost { .. } => Self::lost_upload(error),
             Storage::Lost { .. }
             | Storage::Io { .. }

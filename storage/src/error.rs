@@ -68,6 +68,9 @@ pub enum Error {
     /// What uploads may hold in memory is used up, and stayed so.
     #[error("the memory for uploads is used up")]
     Overloaded,
+    /// What downloads may hold in memory is used up, and stayed so.
+    #[error("the memory for downloads is used up")]
+    ReadersOverloaded,
     /// The process is about to end and runs no more work.
     #[error("storage is shutting down")]
     ShuttingDown,

@@ -56,10 +56,27 @@ pub struct HotUsage {
     pub segments_read: u64,
 }
 
+/// Memory of the budget, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Charge {
+    fn of(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit }
+    }
+
+    /// These bytes, charged until the last reader has let go of them.
+    pub(crate) fn hold(self, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Segment { bytes, _charge: self })
+    }
+}
+
 /// A segment's memory, charged to the budget until it is given back.
 struct Segment {
     bytes: Vec<u8>,
-    _charge: OwnedSemaphorePermit,
+    _charge: Charge,
 }
 
 impl AsRef<[u8]> for Segment {
@@ -73,11 +90,16 @@ impl AsRef<[u8]> for Segment {
 struct NotCached;
 
 impl HotSegments {
-    /// A cache that never holds more than so many bytes; none if 0.
+    /// A cache that never holds more than so many bytes; none if 0. An eighth of the budget is left to segments that
+    /// were pushed out while somebody still sends them.
     pub(crate) fn new(capacity: u64) -> Self {
-        let units = usize::try_from(capacity / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        // Some of the budget is left to segments that were pushed out while somebody still sends them.
-        let cached = capacity / UNIT / 8 * 7;
+        Self::within(capacity, capacity / 8 * 7)
+    }
+
+    /// A cache of so many bytes in a budget of more, the rest of which is for what is read and not kept.
+    pub(crate) fn within(budget: u64, cached: u64) -> Self {
+        let units = usize::try_from(budget / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let cached = cached / UNIT;
         let weigh = |_: &(ObjectKey, u64), bytes: &Bytes| units_of(bytes.len() as u64);
         Self {
             segments: Cache::builder().max_capacity(cached).weigher(weigh).build(),
@@ -129,19 +151,46 @@ impl HotSegments {
         range: Range<u64>,
         read: impl Future<Output = crate::Result<Vec<u8>>>,
     ) -> Result<Bytes, NotCached> {
-        let charge = self.charge(units_of(range.end - range.start)).await.ok_or(NotCached)?;
+        let charge = self.charge(range.end - range.start).await.ok_or(NotCached)?;
         let bytes = read.await.map_err(|_| NotCached)?;
         self.segments_read.fetch_add(1, Ordering::Relaxed);
-        Ok(Bytes::from_owner(Segment { bytes, _charge: charge }))
+        Ok(charge.hold(bytes))
     }
 
-    async fn charge(&self, units: u32) -> Option<OwnedSemaphorePermit> {
-        if let Ok(charge) = self.budget.clone().try_acquire_many_owned(units) {
-            return Some(charge);
+    /// Memory for so many bytes, if there is some.
+    pub(crate) fn try_charge(&self, bytes: u64) -> Option<Charge> {
+        self.budget.clone().try_acquire_many_owned(units_of(bytes)).ok().map(Charge::of)
+    }
+
+    async fn charge(&self, bytes: u64) -> Option<Charge> {
+        match self.try_charge(bytes) {
+            Some(charge) => Some(charge),
+            None => {
+                self.settle().await;
+                self.try_charge(bytes)
+            }
         }
-        // What was pushed out is given back a little later: now.
+    }
+
+    /// Gives back what was pushed out: that is done a little later otherwise.
+    pub(crate) async fn settle(&self) {
         self.segments.run_pending_tasks().await;
-        self.budget.clone().try_acquire_many_owned(units).ok()
+    }
+
+    /// Memory for so many bytes, waited for as long as this.
+    pub(crate) async fn charge_within(&self, bytes: u64, patience: Duration) -> Option<Charge> {
+        let charge = self.budget.clone().acquire_many_owned(units_of(bytes));
+        tokio::time::timeout(patience, charge).await.ok()?.ok().map(Charge::of)
+    }
+
+    /// Keeps a segment that somebody has read.
+    pub(crate) async fn keep(&self, key: &ObjectKey, number: u64, bytes: Bytes) {
+        self.segments.insert((key.clone(), number), bytes).await;
+    }
+
+    /// Counts a segment that somebody has read.
+    pub(crate) fn count(&self) {
+        self.segments_read.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Forgets a deleted object.

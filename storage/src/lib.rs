@@ -23,7 +23,9 @@ pub use hot::HotUsage;
 pub use key::{KeyError, ObjectKey};
 pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
-pub use remote::{Backend, Layout, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts, memory_backend, s3_backend};
+pub use remote::{
+    Backend, LEAST_TO_READ, Layout, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts, memory_backend, s3_backend,
+};
 pub use storage::{ObjectWriter, Storage};
 pub use write::{Durable, FileWriter, GATHER};
 

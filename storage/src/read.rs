@@ -6,13 +6,15 @@
 //!    no memory (docs/adr/0010).
 //! 2. A segment in the hot cache; where the object is let into the cache and the segment is not there, it is read into
 //!    it, once for all who wait.
-//! 3. A chunk is read into memory on a blocking thread; of an object store, as it comes.
+//! 3. A chunk is read into memory on a blocking thread.
+//!
+//! What is in an object store comes from the hot cache, or with all who read it now (`remote/flight.rs`).
 
 use crate::{
-    Error, ObjectKey, Result,
+    ObjectKey, Result,
     hot::{HotSegments, segment, segment_of},
     objects::OpenObject,
-    remote::RemoteObject,
+    remote::{RemoteObject, Seat},
 };
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, future::BoxFuture};
@@ -61,14 +63,11 @@ enum Source {
         object: Arc<OpenObject>,
         is_admitted: bool,
     },
-    Remote {
-        object: Arc<RemoteObject>,
-        is_admitted: bool,
-    },
+    Remote(RemoteObject),
 }
 
-/// A piece, and what comes after it where that is on its way already.
-type Piece = (Bytes, Option<ByteStream>);
+/// A piece, and the reader's place among those of an object store's object.
+type Piece = (Bytes, Option<Seat>);
 
 impl ObjectReader {
     pub(crate) fn of_segment(key: ObjectKey, bytes: Bytes, hot: HotSegments) -> Self {
@@ -79,24 +78,24 @@ impl ObjectReader {
         Self { key: object.key().clone(), size, source: Source::File { object, is_admitted }, hot }
     }
 
-    pub(crate) fn of_remote(object: Arc<RemoteObject>, size: u64, is_admitted: bool, hot: HotSegments) -> Self {
-        Self { key: object.key().clone(), size, source: Source::Remote { object, is_admitted }, hot }
+    pub(crate) fn of_remote(object: RemoteObject, size: u64, hot: HotSegments) -> Self {
+        Self { key: object.key().clone(), size, source: Source::Remote(object), hot }
     }
 
     /// The bytes of a range, which lies within the object.
     pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ObjectStream {
         let range = range.start.min(self.size)..range.end.min(self.size);
-        ObjectStream { reader: self.clone(), range, delivery, open: None, next: None }
+        ObjectStream { reader: self.clone(), range, delivery, first: None, seat: None, next: None }
     }
 
     /// The next piece of a range that is not empty.
-    async fn piece(self, range: Range<u64>, delivery: Delivery, open: Option<ByteStream>) -> Result<Piece> {
+    async fn piece(self, range: Range<u64>, delivery: Delivery, seat: Option<Seat>) -> Result<Piece> {
         match &self.source {
             Source::Hot(bytes) => Ok((part(bytes, 0, &range), None)),
             Source::File { object, is_admitted } => {
                 Ok((self.piece_of_file(object, *is_admitted, range, delivery).await?, None))
             }
-            Source::Remote { object, is_admitted } => self.piece_of_remote(object, *is_admitted, range, open).await,
+            Source::Remote(object) => object.piece(range, seat).await,
         }
     }
 
@@ -122,40 +121,6 @@ impl ObjectReader {
         }
         Ok(object.clone().read(range.start..range.end.min(range.start + CHUNK)).await?.into())
     }
-
-    async fn piece_of_remote(
-        &self,
-        object: &Arc<RemoteObject>,
-        is_admitted: bool,
-        range: Range<u64>,
-        mut open: Option<ByteStream>,
-    ) -> Result<Piece> {
-        if is_admitted && open.is_none() {
-            let number = segment_of(range.start);
-            let read = object.read(segment(number, self.size));
-            if let Some(bytes) = self.hot.get_or_read(&self.key, self.size, number, read).await {
-                return Ok((part(&bytes, segment(number, self.size).start, &range), None));
-            }
-        }
-        if let Some(mut rest) = open.take()
-            && let Some(bytes) = next_bytes(&mut rest).await?
-        {
-            return Ok((bytes, Some(rest)));
-        }
-        let mut pieces = object.open(range).await?;
-        let bytes = next_bytes(&mut pieces).await?.ok_or_else(|| Error::Lost { key: self.key.clone() })?;
-        Ok((bytes, Some(pieces)))
-    }
-}
-
-/// The next bytes of a stream that are not none.
-async fn next_bytes(pieces: &mut ByteStream) -> Result<Option<Bytes>> {
-    while let Some(bytes) = pieces.try_next().await? {
-        if !bytes.is_empty() {
-            return Ok(Some(bytes));
-        }
-    }
-    Ok(None)
 }
 
 /// What `bytes`, which begin at `start`, have of the beginning of the range.
@@ -171,8 +136,9 @@ pub struct ObjectStream {
     /// What is still to come.
     range: Range<u64>,
     delivery: Delivery,
-    /// What is on its way already, from there on.
-    open: Option<ByteStream>,
+    /// What was read before anybody asked for it.
+    first: Option<Bytes>,
+    seat: Option<Seat>,
     next: Option<BoxFuture<'static, Result<Piece>>>,
 }
 
@@ -182,24 +148,37 @@ impl std::fmt::Debug for ObjectStream {
     }
 }
 
+impl ObjectStream {
+    /// Waits for the first bytes of what is in an object store: whoever is told that they come can rely on it.
+    pub async fn begin(mut self) -> Result<Self> {
+        if matches!(self.reader.source, Source::Remote(_)) {
+            self.first = self.try_next().await?;
+        }
+        Ok(self)
+    }
+}
+
 impl Stream for ObjectStream {
     type Item = Result<Bytes>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         if this.range.is_empty() {
             return Poll::Ready(None);
         }
-        let (reader, range, delivery, open) = (&this.reader, &this.range, this.delivery, &mut this.open);
+        let (reader, range, delivery, seat) = (&this.reader, &this.range, this.delivery, &mut this.seat);
         let next =
-            this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery, open.take())));
+            this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery, seat.take())));
         let outcome = ready!(next.as_mut().poll(context));
         this.next = None;
         Poll::Ready(Some(
             outcome
-                .map(|(bytes, open)| {
+                .map(|(bytes, seat)| {
                     this.range.start += bytes.len() as u64;
-                    this.open = open;
+                    this.seat = seat;
                     bytes
                 })
                 .inspect_err(|_| this.range.start = this.range.end),

@@ -18,7 +18,7 @@ pub(super) async fn get(call: Call, repository: RepositoryName, digest: Digest) 
     let content = content(digest, blob.size);
     let response = match content.plan(call.headers(), call.app.settings.limits.ranges)? {
         Plan::Done(response) => response,
-        Plan::Send(parts) => content.send(registry.open_blob(&blob).await?, parts, call.delivery()),
+        Plan::Send(parts) => content.send(registry.open_blob(&blob).await?, parts, call.delivery()).await?,
     };
     Ok(for_saving(response))
 }

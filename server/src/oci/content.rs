@@ -66,12 +66,20 @@ impl Content<'_> {
     }
 
     /// The answer with the content, or with the parts of it that the plan names.
-    pub(super) fn send(&self, reader: BlobReader, mut parts: Vec<Range<u64>>, delivery: Delivery) -> Response {
+    ///
+    /// # Errors
+    /// Where the first bytes cannot be had: what fails after them breaks the answer off.
+    pub(super) async fn send(
+        &self,
+        reader: BlobReader,
+        mut parts: Vec<Range<u64>>,
+        delivery: Delivery,
+    ) -> Result<Response, ApiError> {
         match (parts.len(), reader) {
-            (0, BlobReader::Inline(bytes)) => self.whole(bytes.into()),
-            (0, reader) => self.whole(Body::from_stream(reader.range(0..self.size, delivery))),
-            (1, reader) => self.part(&reader, parts.remove(0), delivery),
-            (_, reader) => self.parts(reader, parts, delivery),
+            (0, BlobReader::Inline(bytes)) => Ok(self.whole(bytes.into())),
+            (0, reader) => Ok(self.whole(Body::from_stream(reader.begin(0..self.size, delivery).await?))),
+            (1, reader) => self.part(&reader, parts.remove(0), delivery).await,
+            (_, reader) => self.parts(reader, parts, delivery).await,
         }
     }
 
@@ -79,28 +87,37 @@ impl Content<'_> {
         self.describe(Response::new(body), Some(self.size))
     }
 
-    fn part(&self, reader: &BlobReader, part: Range<u64>, delivery: Delivery) -> Response {
-        let mut response = Response::new(Body::from_stream(reader.range(part.clone(), delivery)));
+    async fn part(&self, reader: &BlobReader, part: Range<u64>, delivery: Delivery) -> Result<Response, ApiError> {
+        let mut response = Response::new(Body::from_stream(reader.begin(part.clone(), delivery).await?));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let response = answer::with(response, header::CONTENT_RANGE, self.content_range(&part));
-        self.describe(response, Some(part.end - part.start))
+        Ok(self.describe(response, Some(part.end - part.start)))
     }
 
     /// `multipart/byteranges`, its length known beforehand.
-    fn parts(&self, reader: BlobReader, parts: Vec<Range<u64>>, delivery: Delivery) -> Response {
+    async fn parts(
+        &self,
+        reader: BlobReader,
+        parts: Vec<Range<u64>>,
+        delivery: Delivery,
+    ) -> Result<Response, ApiError> {
         let boundary = uuid::Uuid::new_v4().simple().to_string();
         let heads: Vec<Bytes> = parts.iter().map(|part| self.part_head(&boundary, part)).collect();
         let tail = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let framing = heads.iter().map(|head| head.len() as u64).sum::<u64>() + tail.len() as u64;
         let length = framing + parts.iter().map(|part| part.end - part.start).sum::<u64>();
+        let mut first = Some(reader.begin(parts[0].clone(), delivery).await?);
         let pieces = stream::iter(heads.into_iter().zip(parts))
-            .flat_map(move |(head, part)| stream::once(async { Ok(head) }).chain(reader.range(part, delivery)))
+            .flat_map(move |(head, part)| {
+                let bytes = first.take().unwrap_or_else(|| reader.range(part, delivery));
+                stream::once(async { Ok(head) }).chain(bytes)
+            })
             .chain(stream::once(async { Ok(tail) }));
         let mut response = Response::new(Body::from_stream(pieces));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let response = self.describe(response, Some(length));
         let content_type = format!("multipart/byteranges; boundary={boundary}");
-        replace(response, header::CONTENT_TYPE, content_type)
+        Ok(replace(response, header::CONTENT_TYPE, content_type))
     }
 
     fn part_head(&self, boundary: &str, part: &Range<u64>) -> Bytes {

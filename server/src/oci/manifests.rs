@@ -25,7 +25,7 @@ pub(super) async fn get(call: Call, repository: RepositoryName, reference: Refer
     }
     match content.plan(call.headers(), call.app.settings.limits.ranges)? {
         Plan::Done(response) => Ok(response),
-        Plan::Send(parts) => Ok(content.send(BlobReader::Inline(manifest.body.clone()), parts, Delivery::Copied)),
+        Plan::Send(parts) => content.send(BlobReader::Inline(manifest.body.clone()), parts, Delivery::Copied).await,
     }
 }
 

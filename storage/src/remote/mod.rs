@@ -3,8 +3,11 @@
 mod backend;
 mod cloud;
 mod connect;
+mod fetch;
+mod flight;
+mod flights;
+mod hedge;
 mod parts;
-mod read;
 mod s3;
 mod write;
 
@@ -14,30 +17,39 @@ pub use parts::SavedParts;
 pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter};
 
-pub(crate) use read::RemoteObject;
+pub(crate) use flights::{RemoteObject, Seat};
+
+use flights::Flights;
 
 use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
 use longshore_oci::Algorithm;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
+/// What can be read has to pass through memory.
+pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
+
 /// Objects of one object store. Cheap to clone; any number of processes may work on the same one.
 #[derive(Debug, Clone)]
 pub struct RemoteStore {
     backend: Arc<dyn Backend>,
     hot: HotSegments,
+    flights: Arc<Flights>,
     /// What uploads may hold in memory, in units of [`write::CHARGE`].
     memory: Arc<Semaphore>,
 }
 
 impl RemoteStore {
-    /// A store on this backend. At most `cache_size` bytes of what is read again and again are kept in memory, and at
-    /// most `upload_memory` bytes of what is being written.
+    /// A store on this backend. What is read takes at most `cache_size` bytes of memory, or [`LEAST_TO_READ`] if that is
+    /// more; a quarter of it is for what is on its way, the rest for what is read again and again. What is written takes at
+    /// most `upload_memory` bytes.
     pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
         let units = usize::try_from(upload_memory / write::CHARGE as u64).unwrap_or(usize::MAX);
+        let hot = HotSegments::within(cache_size.max(LEAST_TO_READ), cache_size / 4 * 3);
         Self {
+            flights: Arc::new(Flights::new(backend.clone(), hot.clone())),
             backend,
-            hot: HotSegments::new(cache_size),
+            hot,
             memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }
@@ -84,18 +96,17 @@ impl RemoteStore {
 
     /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
-        let is_admitted = self.hot.admits(key, size);
-        ObjectReader::of_remote(self.object(key), size, is_admitted, self.hot.clone())
+        self.open(key, size, self.hot.admits(key, size))
     }
 
     /// Reads one range of an object, past the hot cache.
     pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
-        let reader = ObjectReader::of_remote(self.object(key), range.end, false, self.hot.clone());
-        reader.range(range, Delivery::Copied)
+        self.open(key, range.end, false).range(range, Delivery::Copied)
     }
 
-    fn object(&self, key: &ObjectKey) -> Arc<RemoteObject> {
-        Arc::new(RemoteObject::new(self.backend.clone(), key.clone()))
+    fn open(&self, key: &ObjectKey, size: u64, is_admitted: bool) -> ObjectReader {
+        let object = RemoteObject::new(self.flights.clone(), key.clone(), size, is_admitted);
+        ObjectReader::of_remote(object, size, self.hot.clone())
     }
 
     /// What is kept in memory of objects that are read again and again.

@@ -1,69 +1,50 @@
 //! Objects written in parts, by writers that take over from each other.
 
-#![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
-
+use crate::{MIB, bytes, minio, read, store};
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use longshore_config::{S3, Secret};
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
-    Backend, BlobHasher, Delivery, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts,
-    memory_backend, s3_backend,
+    Backend, BlobHasher, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts, memory_backend,
 };
-use longshore_tests::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const MIB: usize = 1024 * 1024;
-
-fn store(backend: Arc<dyn Backend>) -> RemoteStore {
-    RemoteStore::new(backend, 64 * MIB as u64, 64 * MIB as u64)
-}
-
-fn minio() -> Arc<dyn Backend> {
-    let server = Minio::shared();
-    let settings = S3 {
-        bucket: BUCKET.to_owned(),
-        endpoint: Some(server.url()),
-        prefix: server.new_prefix(),
-        access_key_id: Some(ACCESS_KEY.to_owned()),
-        secret_access_key: Some(Secret::new(SECRET_KEY)),
-        ..S3::default()
-    };
-    s3_backend(&settings).unwrap()
-}
-
-fn bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place / 253) as u8 ^ (place % 253) as u8).collect()
-}
-
 /// A session as the database would keep it.
 #[derive(Default)]
-struct Session {
-    key: Option<ObjectKey>,
+pub(crate) struct Session {
+    pub(crate) key: Option<ObjectKey>,
     saved: SavedParts,
-    length: u64,
+    pub(crate) length: u64,
     hash: Option<Vec<u8>>,
 }
 
 impl Session {
     async fn open(&mut self, store: &RemoteStore) -> RemoteWriter {
+        self.try_open(store).await.unwrap()
+    }
+
+    pub(crate) async fn try_open(&mut self, store: &RemoteStore) -> Result<RemoteWriter, Error> {
         let hasher = self.hash.as_ref().map(|hash| BlobHasher::restore(hash).unwrap());
         let hasher = hasher.unwrap_or_else(|| BlobHasher::new(Algorithm::Sha256));
         let Some(key) = self.key.clone() else {
-            return store.create(ObjectKey::random(), hasher, Vec::new()).await.unwrap();
+            return store.create(ObjectKey::random(), hasher, Vec::new()).await;
         };
-        if self.saved.upload.is_some() {
-            return store.resume(key, hasher, self.length, self.saved.clone()).await.unwrap();
+        let mut saved = self.saved.clone();
+        if saved.upload.is_some() {
+            return store.resume(key, hasher, self.length, saved).await;
         }
         // Whole so far: it becomes the tail of the next.
-        self.saved.tail = Some(key);
-        store.resume(ObjectKey::random(), hasher, self.length, self.saved.clone()).await.unwrap()
+        saved.tail = Some(key);
+        store.resume(ObjectKey::random(), hasher, self.length, saved).await
     }
 
-    async fn save(&mut self, mut writer: RemoteWriter) {
+    async fn save(&mut self, writer: RemoteWriter) {
+        self.try_save(writer).await.unwrap();
+    }
+
+    pub(crate) async fn try_save(&mut self, mut writer: RemoteWriter) -> Result<(), Error> {
         let tail = writer.needs_tail().then(ObjectKey::random);
-        let durable = writer.save(tail.clone()).await.unwrap();
+        let durable = writer.save(tail.clone()).await?;
         self.key = Some(writer.key().clone());
         self.length = durable.length;
         self.hash = Some(durable.hasher.save());
@@ -74,13 +55,8 @@ impl Session {
             self.saved.parts.extend(new);
             assert!(self.saved.parts.iter().all(|(_, size)| *size >= SMALLEST_PART), "{:?}", self.saved.parts);
         }
+        Ok(())
     }
-}
-
-async fn read(store: &RemoteStore, key: &ObjectKey, size: u64, range: std::ops::Range<u64>) -> Vec<u8> {
-    let reader = store.open_object(key, size).await;
-    let pieces: Vec<Bytes> = reader.range(range, Delivery::Copied).try_collect().await.unwrap();
-    pieces.concat()
 }
 
 /// Writes chunks of these sizes, each by a writer of its own where it says so, and ends the object.
@@ -123,21 +99,6 @@ proptest! {
             assert!(read(&store, &key, size, from as u64..size).await == whole[from..], "from {from} on");
         });
     }
-}
-
-#[tokio::test]
-async fn an_object_that_is_read_again_comes_from_memory() {
-    let store = store(memory_backend());
-    let (key, whole) = write_in(&[(3 * MIB + 5, false)], &store).await;
-    let size = whole.len() as u64;
-    for _ in 0..3 {
-        assert!(read(&store, &key, size, 0..size).await == whole);
-    }
-    assert_eq!(store.hot_usage().segments_read, 4, "each segment once");
-    store.delete(&key, size, None).await.unwrap();
-    let reader = store.open_object(&key, size).await;
-    let gone: Result<Vec<Bytes>, _> = reader.range(0..size, Delivery::Copied).try_collect().await;
-    assert!(matches!(gone, Err(Error::Lost { .. })), "{gone:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,74 @@
+//! A push to a store of which any one call fails, before or after it was done: either the push ends well, or what was
+//! acknowledged before is there and a new writer goes on from it.
+
+use crate::{
+    MIB, bytes,
+    faulty::{Fault, Faulty},
+    read, store,
+    uploads::Session,
+};
+use longshore_storage::{Error, ObjectKey, RemoteStore, memory_backend};
+
+/// Sizes that take every way: a whole object, its end as a tail, parts, a tail after parts.
+const CHUNKS: [usize; 4] = [2 * MIB, 7 * MIB, 20 * MIB, MIB];
+
+/// Pushes in chunks, each by a writer of its own, and goes on after any failure from what was saved. Answers the object,
+/// and how many failures there were.
+async fn push(store: &RemoteStore, whole: &[u8]) -> (ObjectKey, usize) {
+    let mut session = Session::default();
+    let mut failures = 0;
+    let mut ends = Vec::new();
+    let mut sum = 0;
+    for size in CHUNKS {
+        sum += size;
+        ends.push(sum);
+    }
+    loop {
+        assert!(failures < 3, "one call fails, not three");
+        let from = session.length as usize;
+        let outcome = match ends.iter().find(|end| **end > from) {
+            Some(end) => append(store, &mut session, &whole[from..*end]).await.map(|()| None),
+            None => finish(store, &mut session).await.map(Some),
+        };
+        match outcome {
+            Ok(Some(key)) => return (key, failures),
+            Ok(None) => {}
+            Err(Error::Backend { .. }) => failures += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+async fn append(store: &RemoteStore, session: &mut Session, chunk: &[u8]) -> Result<(), Error> {
+    let mut writer = session.try_open(store).await?;
+    for piece in chunk.chunks(MIB / 2) {
+        writer.write(piece.to_vec().into()).await?;
+    }
+    session.try_save(writer).await
+}
+
+async fn finish(store: &RemoteStore, session: &mut Session) -> Result<ObjectKey, Error> {
+    let mut writer = session.try_open(store).await?;
+    writer.finish().await?;
+    Ok(writer.key().clone())
+}
+
+#[tokio::test]
+async fn any_one_call_of_a_push_may_fail() {
+    let whole = bytes(CHUNKS.iter().sum());
+    let backend = Faulty::new(memory_backend());
+    push(&store(backend.clone()), &whole).await;
+    let calls = backend.calls();
+    assert!(calls > 8, "only {calls} calls: this tests nothing");
+    for fault in [Fault::Before, Fault::After] {
+        for fails in 0..calls {
+            let backend = Faulty::new(memory_backend());
+            let store = store(backend.clone());
+            backend.plan(move |call, name| if call == fails && name != "read" { fault } else { Fault::None });
+            let (key, failures) = push(&store, &whole).await;
+            assert!(failures <= 1, "call {fails} {fault:?}");
+            let size = whole.len() as u64;
+            assert!(read(&store, &key, size, 0..size).await == whole, "call {fails} {fault:?}");
+        }
+    }
+}

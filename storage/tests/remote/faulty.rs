@@ -1,0 +1,162 @@
+//! An object store that fails as it is told to, before what it was asked to do or after it.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use longshore_storage::{Backend, ByteStream, Error, ObjectKey, Result};
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+/// What goes wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It fails, and nothing was done.
+    Before,
+    /// It is done, and fails.
+    After,
+    /// A read breaks off with an error after so many bytes.
+    BreaksOff(usize),
+    /// A read ends after so many bytes as if that were all.
+    Truncated(usize),
+    /// No answer ever comes.
+    Silent,
+    /// A read falls silent after so many bytes.
+    FallsSilent(usize),
+}
+
+type Plan = dyn Fn(usize, &'static str) -> Fault + Send + Sync;
+
+/// A store in front of another one, which counts its calls and asks a plan what is to become of each.
+pub(crate) struct Faulty {
+    inner: Arc<dyn Backend>,
+    plan: Mutex<Arc<Plan>>,
+    calls: AtomicUsize,
+    read: AtomicU64,
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Faulty").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Faulty {
+    /// One that does what it should.
+    pub(crate) fn new(inner: Arc<dyn Backend>) -> Arc<Self> {
+        let plan: Arc<Plan> = Arc::new(|_, _| Fault::None);
+        Arc::new(Self { inner, plan: Mutex::new(plan), calls: AtomicUsize::new(0), read: AtomicU64::new(0) })
+    }
+
+    /// From now on, what becomes of the calls, which are counted from 0 again.
+    pub(crate) fn plan(&self, plan: impl Fn(usize, &'static str) -> Fault + Send + Sync + 'static) {
+        *self.plan.lock().unwrap() = Arc::new(plan);
+        self.calls.store(0, Ordering::Relaxed);
+    }
+
+    /// Calls since the plan was made.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were read of objects.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn next(&self, call: &'static str) -> Fault {
+        let plan = self.plan.lock().unwrap().clone();
+        plan(self.calls.fetch_add(1, Ordering::Relaxed), call)
+    }
+
+    async fn with<T>(&self, call: &'static str, key: &ObjectKey, work: BoxFuture<'_, Result<T>>) -> Result<T> {
+        let failed = || Error::Backend { key: key.clone(), reason: format!("{call} was told to fail") };
+        match self.next(call) {
+            Fault::Before => Err(failed()),
+            Fault::After => {
+                work.await?;
+                Err(failed())
+            }
+            Fault::Silent => std::future::pending().await,
+            _ => work.await,
+        }
+    }
+
+    async fn read_with_faults(&self, key: &ObjectKey, range: Range<u64>) -> Result<ByteStream> {
+        let fault = self.next("read");
+        let failed = Error::Backend { key: key.clone(), reason: "the read was told to fail".to_owned() };
+        let some = match fault {
+            Fault::Before | Fault::After => return Err(failed),
+            Fault::Silent => return std::future::pending().await,
+            Fault::BreaksOff(some) | Fault::Truncated(some) | Fault::FallsSilent(some) => some as u64,
+            Fault::None => u64::MAX,
+        };
+        let end = range.end.min(range.start.saturating_add(some));
+        self.read.fetch_add(end - range.start, Ordering::Relaxed);
+        let whole =
+            if end > range.start { self.inner.read(key, range.start..end).await? } else { stream::empty().boxed() };
+        Ok(match fault {
+            Fault::BreaksOff(_) => whole.chain(stream::once(async { Err(failed) })).boxed(),
+            Fault::FallsSilent(_) => whole.chain(stream::pending()).boxed(),
+            _ => whole,
+        })
+    }
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn place(&self) -> String {
+        "nowhere".to_owned()
+    }
+
+    fn put<'call>(&'call self, key: &'call ObjectKey, bytes: Vec<Bytes>) -> BoxFuture<'call, Result<()>> {
+        Box::pin(self.with("put", key, self.inner.put(key, bytes)))
+    }
+
+    fn begin<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<String>> {
+        Box::pin(self.with("begin", key, self.inner.begin(key)))
+    }
+
+    fn put_part<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        upload: &'call str,
+        number: usize,
+        bytes: Vec<Bytes>,
+    ) -> BoxFuture<'call, Result<String>> {
+        Box::pin(self.with("put_part", key, self.inner.put_part(key, upload, number, bytes)))
+    }
+
+    fn complete<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        upload: &'call str,
+        parts: Vec<String>,
+    ) -> BoxFuture<'call, Result<()>> {
+        Box::pin(self.with("complete", key, self.inner.complete(key, upload, parts)))
+    }
+
+    fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>> {
+        Box::pin(self.with("abort", key, self.inner.abort(key, upload)))
+    }
+
+    fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {
+        Box::pin(self.with("size", key, self.inner.size(key)))
+    }
+
+    fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>> {
+        Box::pin(self.read_with_faults(key, range))
+    }
+
+    fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>> {
+        Box::pin(self.with("delete", key, self.inner.delete(key)))
+    }
+}

@@ -1,0 +1,197 @@
+//! Many readers of one object, and few bytes of memory.
+
+use crate::{
+    MIB, bytes,
+    faulty::{Fault, Faulty},
+    store, try_read,
+};
+use futures_util::{StreamExt, TryStreamExt, future::join_all};
+use longshore_storage::{Backend, Delivery, Error, ObjectKey, ObjectStream, RemoteStore, memory_backend};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// A store with so many MiB to read with, and an object of so many bytes in it.
+async fn place(memory: usize, length: usize) -> (Arc<Faulty>, RemoteStore, ObjectKey, Vec<u8>) {
+    let backend = Faulty::new(memory_backend());
+    let (key, whole) = (ObjectKey::random(), bytes(length));
+    backend.put(&key, vec![whole.clone().into()]).await.unwrap();
+    (backend.clone(), RemoteStore::new(backend, (memory * MIB) as u64, 0), key, whole)
+}
+
+async fn open(store: &RemoteStore, key: &ObjectKey, size: usize) -> ObjectStream {
+    store.open_object(key, size as u64).await.range(0..size as u64, Delivery::Copied)
+}
+
+/// All bytes, copied as they come: a piece that is kept keeps its memory from others.
+async fn collect(mut stream: ObjectStream) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(piece) = stream.try_next().await.unwrap() {
+        whole.extend_from_slice(&piece);
+    }
+    whole
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_cold_readers_cost_the_store_one_read() {
+    // More than an eighth of the memory: it is not let into the cache.
+    let (backend, store, key, whole) = place(128, 50 * MIB + 17).await;
+    let begun = (0..200).map(|_| async { open(&store, &key, whole.len()).await.begin().await.unwrap() });
+    let begun = join_all(begun.collect::<Vec<_>>()).await;
+    let readers = begun.into_iter().map(|stream| async { collect(stream).await == whole });
+    assert!(join_all(readers.collect::<Vec<_>>()).await.into_iter().all(|is_right| is_right));
+    assert_eq!(backend.bytes_read(), whole.len() as u64);
+    assert_eq!(store.hot_usage().bytes, 0, "nothing is held when nobody reads");
+}
+
+#[tokio::test]
+async fn a_slow_reader_keeps_nobody_back_and_gets_the_right_bytes() {
+    // The memory is a third of the object.
+    let (backend, store, key, whole) = place(16, 48 * MIB).await;
+    let mut slow = open(&store, &key, whole.len()).await;
+    let first = slow.next().await.unwrap().unwrap().to_vec();
+    for _ in 0..2 {
+        assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+    }
+    let rest = collect(slow).await;
+    assert!([&first[..], &rest[..]].concat() == whole);
+    assert!(backend.bytes_read() <= 3 * whole.len() as u64);
+}
+
+#[tokio::test]
+async fn what_a_client_that_hangs_up_has_asked_for_comes_to_the_others() {
+    let (backend, store, key, whole) = place(64, 20 * MIB).await;
+    let mut first = open(&store, &key, whole.len()).await;
+    let second = open(&store, &key, whole.len()).await.begin().await.unwrap();
+    let piece = first.next().await.unwrap().unwrap();
+    assert!(whole.starts_with(&piece));
+    drop((first, piece));
+    assert!(collect(second).await == whole);
+    assert_eq!(backend.bytes_read(), whole.len() as u64);
+}
+
+#[tokio::test]
+async fn a_range_fetches_the_segments_that_it_lies_in() {
+    let (backend, store, key, whole) = place(64, 50 * MIB).await;
+    let range = 10 * MIB + 5..11 * MIB + 7;
+    let got = try_read(&store, &key, whole.len() as u64, range.start as u64..range.end as u64).await.unwrap();
+    assert!(got == whole[range]);
+    assert_eq!(backend.bytes_read(), 2 * MIB as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_breaks_off_ends_early_or_falls_silent_goes_on_where_it_was() {
+    for fault in [Fault::BreaksOff(MIB + 5), Fault::Truncated(MIB + 5), Fault::FallsSilent(MIB + 5), Fault::Before] {
+        let (backend, store, key, whole) = place(64, 20 * MIB).await;
+        backend.plan(move |call, _| if call % 3 == 0 { fault } else { Fault::None });
+        assert!(collect(open(&store, &key, whole.len()).await).await == whole, "{fault:?}");
+        assert_eq!(backend.bytes_read(), whole.len() as u64, "{fault:?}: nothing is fetched twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_is_an_error_for_all_who_wait_and_for_nobody_after() {
+    let (backend, store, key, whole) = place(64, 3 * MIB).await;
+    backend.plan(|_, _| Fault::Before);
+    let readers: Vec<_> = (0..5).map(|_| try_read(&store, &key, whole.len() as u64, 0..1)).collect();
+    for outcome in join_all(readers).await {
+        assert!(matches!(outcome, Err(Error::Backend { .. })), "{outcome:?}");
+    }
+    backend.plan(|_, _| Fault::None);
+    assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_first_byte_is_asked_for_once_more() {
+    let (backend, store, key, whole) = place(64, 3 * MIB).await;
+    backend.plan(|call, _| if call == 0 { Fault::Silent } else { Fault::None });
+    assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_memory_is_used_up_readers_are_told_to_come_back_and_can() {
+    let backend = Faulty::new(memory_backend());
+    let store = RemoteStore::new(backend.clone(), 16 * MIB as u64, 0);
+    let mut held = Vec::new();
+    let mut refused = None;
+    for _ in 0..200 {
+        let (key, whole) = (ObjectKey::random(), bytes(3 * MIB));
+        backend.put(&key, vec![whole.clone().into()]).await.unwrap();
+        let mut stream = open(&store, &key, whole.len()).await;
+        match stream.next().await.unwrap() {
+            Ok(piece) => held.push((stream, piece)), // a client that takes nothing
+            Err(error) => {
+                refused = Some((error, key, whole));
+                break;
+            }
+        }
+    }
+    let (error, key, whole) = refused.expect("somebody is refused");
+    assert!(matches!(error, Error::ReadersOverloaded), "{error:?}");
+    assert!(held.len() >= 16, "{} readers were served", held.len());
+    let usage = store.hot_usage();
+    assert!(usage.bytes <= usage.capacity, "{usage:?}");
+    drop(held);
+    assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever is read by whom and given up when: the bytes are right, and memory stays within its bound.
+    #[test]
+    fn readers_of_any_ranges_get_their_bytes(
+        ranges in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6_usize), 1..24),
+        faults in prop::collection::vec(prop_oneof![
+            8 => Just(Fault::None), 1 => Just(Fault::Before), 1 => (0..3 * MIB).prop_map(Fault::BreaksOff),
+            1 => (0..3 * MIB).prop_map(Fault::Truncated)
+        ], 1..20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (backend, store, key, whole) = place(16, 24 * MIB + 3).await;
+            backend.plan(move |call, _| if call % 4 == 3 { Fault::None } else { faults[call % faults.len()] });
+            let readers = ranges.into_iter().map(|(from, length, gives_up_after)| {
+                let (store, key, whole) = (&store, &key, &whole);
+                async move {
+                    let from = from.index(whole.len());
+                    let to = from + 1 + length.index(whole.len() - from);
+                    let reader = store.open_object(key, whole.len() as u64).await;
+                    let mut stream = reader.range(from as u64..to as u64, Delivery::Copied);
+                    let (mut at, mut pieces) = (from, 0);
+                    while let Some(piece) = stream.next().await {
+                        // The store may fail too often in a row.
+                        let Ok(piece) = piece else { return };
+                        assert!(piece[..] == whole[at..at + piece.len()], "at {at}");
+                        at += piece.len();
+                        pieces += 1;
+                        let usage = store.hot_usage();
+                        assert!(usage.bytes <= usage.capacity, "{usage:?}");
+                        if pieces == gives_up_after {
+                            return;
+                        }
+                    }
+                    assert_eq!(at, to);
+                }
+            });
+            join_all(readers.collect::<Vec<_>>()).await;
+            backend.plan(|_, _| Fault::None);
+            assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_read_again_comes_from_memory() {
+    let backend = Faulty::new(memory_backend());
+    let store = store(backend.clone());
+    let (key, whole) = (ObjectKey::random(), bytes(3 * MIB + 5));
+    backend.put(&key, vec![whole.clone().into()]).await.unwrap();
+    for _ in 0..3 {
+        assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+    }
+    assert_eq!(backend.bytes_read(), whole.len() as u64);
+    assert_eq!(store.hot_usage().segments_read, 4, "each segment once");
+    store.delete(&key, whole.len() as u64, None).await.unwrap();
+    let gone = try_read(&store, &key, whole.len() as u64, 0..1).await;
+    assert!(matches!(gone, Err(Error::Lost { .. })), "{gone:?}");
+}
