@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(kind("http.tls.certificate"), Some((Kind::Text, false)));
         assert_eq!(kind("http.max_connections"), Some((Kind::Number, false)));
         assert_eq!(kind("database.url"), Some((Kind::Secret, true)));
+        assert_eq!(kind("storage.azure.access_key"), Some((Kind::Secret, false)));
         assert_eq!(kind("limits.blob_size"), Some((Kind::Text, true)));
         assert_eq!(kind("auth.open"), Some((Kind::Boolean, false)));
         assert_eq!(kind("http"), None);
@@ -178,7 +179,10 @@ mod tests {
     fn children_are_direct_ones() {
         let known = KnownKeys::of_settings();
         assert_eq!(known.children("http.tls"), ["certificate", "key"]);
-        assert_eq!(known.children("storage"), ["cache_size", "inline_max", "path", "s3", "upload_memory"]);
+        assert_eq!(
+            known.children("storage"),
+            ["azure", "cache_size", "gcs", "inline_max", "path", "s3", "upload_memory"]
+        );
         assert_eq!(
             known.children(""),
             ["auth", "database", "gc", "http", "limits", "log", "manifests", "metrics", "storage"]

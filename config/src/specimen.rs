@@ -3,7 +3,7 @@
 //! Serialised, it is the list of all keys with an example for each; nothing else keeps such a list. A test refuses a
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
-use crate::{Auth, ByteSize, Database, Http, Limits, Metrics, S3, Secret, Settings, Storage, Tls};
+use crate::{Auth, Azure, ByteSize, Database, Gcs, Http, Limits, Metrics, S3, Secret, Settings, Storage, Tls};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -27,6 +27,19 @@ pub(crate) fn specimen() -> Settings {
                 access_key_id: Some("longshore".to_owned()),
                 secret_access_key: Some(Secret::new("specimen")),
                 ..S3::default()
+            }),
+            gcs: Some(Gcs {
+                bucket: "images".to_owned(),
+                endpoint: Some("https://storage.googleapis.com".to_owned()),
+                prefix: "longshore".to_owned(),
+                service_account: Some(PathBuf::from("/run/secrets/gcs.json")),
+            }),
+            azure: Some(Azure {
+                account: "longshore".to_owned(),
+                container: "images".to_owned(),
+                endpoint: Some("https://longshore.blob.core.windows.net".to_owned()),
+                prefix: "longshore".to_owned(),
+                access_key: Some(Secret::new("specimen")),
             }),
             ..Storage::default()
         },

@@ -4,7 +4,7 @@ use crate::{ByteSize, Secret};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The byte store: files below `path`, unless a bucket is named.
+/// The byte store: files below `path`, unless one of the object stores is named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
@@ -18,6 +18,10 @@ pub struct Storage {
     pub upload_memory: ByteSize,
     /// A bucket of S3, or of what is like it, instead of files.
     pub s3: Option<S3>,
+    /// A bucket of Google Cloud Storage instead of files.
+    pub gcs: Option<Gcs>,
+    /// A container of Azure Blob Storage instead of files.
+    pub azure: Option<Azure>,
 }
 
 impl Default for Storage {
@@ -28,6 +32,8 @@ impl Default for Storage {
             cache_size: ByteSize::mib(512),
             upload_memory: ByteSize::mib(256),
             s3: None,
+            gcs: None,
+            azure: None,
         }
     }
 }
@@ -44,7 +50,8 @@ pub struct S3 {
     pub endpoint: Option<String>,
     /// Folder in the bucket that is ours. Default: the whole bucket.
     pub prefix: String,
-    /// None, as with the key below: what the environment or the machine gives (`AWS_*`, web identity, instance roles).
+    /// None, as with the key below: what the environment or the machine gives (`AWS_*`, a profile, a web
+    /// identity, a role).
     pub access_key_id: Option<String>,
     /// The key that belongs to the id.
     pub secret_access_key: Option<Secret>,
@@ -64,4 +71,36 @@ impl Default for S3 {
             virtual_hosts: false,
         }
     }
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gcs {
+    /// Its name.
+    pub bucket: String,
+    /// URL of another server than Google's.
+    pub endpoint: Option<String>,
+    /// Folder in the bucket that is ours. Default: the whole bucket.
+    pub prefix: String,
+    /// File with the key of a service account, in JSON. None: what the environment or the machine gives (`GOOGLE_*`, the
+    /// login of gcloud, the machine's service account).
+    pub service_account: Option<PathBuf>,
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Azure {
+    /// The storage account.
+    pub account: String,
+    /// The container in it.
+    pub container: String,
+    /// URL of the account on another server than Microsoft's public ones.
+    pub endpoint: Option<String>,
+    /// Folder in the container that is ours. Default: the whole container.
+    pub prefix: String,
+    /// A key of the account. None: what the environment or the machine gives (`AZURE_*`, a workload identity, a managed
+    /// identity).
+    pub access_key: Option<Secret>,
 }

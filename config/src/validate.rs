@@ -3,7 +3,7 @@
 //! Every message says what to change. None holds a secret.
 
 use crate::database::Scheme;
-use crate::{ByteSize, Settings, duration};
+use crate::{ByteSize, Settings, Storage, duration};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -113,6 +113,7 @@ impl Rules {
         }
         self.within("storage.inline_max", &storage.inline_max, &(ByteSize::new(0)..=ByteSize::kib(64)));
         self.within("storage.upload_memory", &storage.upload_memory, &(ByteSize::mib(16)..=ByteSize::mib(1024 * 1024)));
+        self.one_object_store(storage);
         if let Some(s3) = &storage.s3 {
             self.named("storage.s3.bucket", &s3.bucket);
             self.named("storage.s3.region", &s3.region);
@@ -123,6 +124,29 @@ impl Rules {
                 (None, Some(_)) => self.refuse("storage.s3.access_key_id", both),
                 _ => {}
             }
+        }
+        if let Some(gcs) = &storage.gcs {
+            self.named("storage.gcs.bucket", &gcs.bucket);
+            self.url("storage.gcs.endpoint", gcs.endpoint.as_deref());
+            if gcs.service_account.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                self.refuse("storage.gcs.service_account", "empty: name a file, or remove the key");
+            }
+        }
+        if let Some(azure) = &storage.azure {
+            self.named("storage.azure.account", &azure.account);
+            self.named("storage.azure.container", &azure.container);
+            self.url("storage.azure.endpoint", azure.endpoint.as_deref());
+        }
+    }
+
+    fn one_object_store(&mut self, storage: &Storage) {
+        let first = if storage.s3.is_some() { "storage.s3" } else { "storage.gcs" };
+        let contradiction = format!("contradicts {first}: objects lie in one place, so remove one of the two");
+        if storage.gcs.is_some() && storage.s3.is_some() {
+            self.refuse("storage.gcs.bucket", &*contradiction);
+        }
+        if storage.azure.is_some() && (storage.s3.is_some() || storage.gcs.is_some()) {
+            self.refuse("storage.azure.container", contradiction);
         }
     }
 

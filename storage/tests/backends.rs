@@ -4,12 +4,22 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use longshore_config::{S3, Secret, Storage as Settings};
-use longshore_storage::{Backend, Error, ObjectKey, SMALLEST_PART, Storage, memory_backend, s3_backend};
-use longshore_tests::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
-use std::sync::Arc;
+use longshore_config::{Azure, Gcs, S3, Secret, Settings, Sources, Storage as StorageSettings};
+use longshore_storage::{
+    Backend, Error, ObjectKey, SMALLEST_PART, Storage, azure_backend, gcs_backend, memory_backend, s3_backend,
+};
+use longshore_tests::{
+    azurite::{self, Azurite},
+    gcs::Gcs as GcsServer,
+    minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
+    programs::{run, run_refused},
+    scratch::Scratch,
+};
+use std::{env, fs, path::Path, process::Command, sync::Arc};
+use tokio::sync::OnceCell;
 
-/// Makes a test of each function on each backend.
+/// Makes a test of each function on each backend. The last, `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
+/// `cargo test --workspace --test backends yours -- --ignored`.
 macro_rules! on_all_backends {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -21,6 +31,22 @@ macro_rules! on_all_backends {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn s3() {
                 super::$name(super::minio()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn gcs() {
+                super::$name(super::gcs().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn azure() {
+                super::$name(super::azurite()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a store, named by LONGSHORE_STORAGE__*"]
+            async fn yours() {
+                super::$name(super::yours()).await;
             }
         }
     )+};
@@ -34,10 +60,13 @@ on_all_backends!(
     parts_become_an_object_in_their_order,
     a_part_that_is_sent_again_replaces_the_one_before,
     an_upload_that_was_aborted_is_lost,
+    an_upload_without_parts_can_be_aborted,
     an_upload_ends_once,
+    an_object_outlives_the_end_of_its_upload,
+    uploads_are_listed_until_they_end,
 );
 
-fn settings() -> S3 {
+fn s3_settings() -> S3 {
     let server = Minio::shared();
     S3 {
         bucket: BUCKET.to_owned(),
@@ -50,7 +79,72 @@ fn settings() -> S3 {
 }
 
 fn minio() -> Arc<dyn Backend> {
-    s3_backend(&settings()).unwrap()
+    s3_backend(&s3_settings()).unwrap()
+}
+
+/// A bucket that is open to everyone, which is what stands behind the stand-in for Google Cloud Storage.
+const OPEN_BUCKET: &str = "open";
+
+async fn gcs_server() -> &'static GcsServer {
+    static SHARED: OnceCell<GcsServer> = OnceCell::const_new();
+    let start = || async {
+        let server = Minio::shared();
+        let credentials = aws_credential_types::Credentials::builder();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+            .region(aws_sdk_s3::config::Region::from_static("us-east-1"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .credentials_provider(
+                credentials.access_key_id(ACCESS_KEY).secret_access_key(SECRET_KEY).provider_name("test").build(),
+            )
+            .endpoint_url(server.url())
+            .force_path_style(true);
+        let client = aws_sdk_s3::Client::from_conf(config.build());
+        client.create_bucket().bucket(OPEN_BUCKET).send().await.unwrap();
+        let everyone = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":["*"]},
+            "Action":["s3:*"],"Resource":["arn:aws:s3:::open","arn:aws:s3:::open/*"]}]}"#;
+        client.put_bucket_policy().bucket(OPEN_BUCKET).policy(everyone).send().await.unwrap();
+        GcsServer::in_front_of(server.address())
+    };
+    SHARED.get_or_init(start).await
+}
+
+async fn gcs_settings() -> Gcs {
+    let server = gcs_server().await;
+    Gcs {
+        bucket: OPEN_BUCKET.to_owned(),
+        endpoint: Some(server.url()),
+        prefix: Minio::shared().new_prefix(),
+        service_account: Some(server.service_account()),
+    }
+}
+
+async fn gcs() -> Arc<dyn Backend> {
+    gcs_backend(&gcs_settings().await).unwrap()
+}
+
+fn azure_settings() -> Azure {
+    let server = Azurite::shared();
+    Azure {
+        account: azurite::ACCOUNT.to_owned(),
+        container: azurite::CONTAINER.to_owned(),
+        endpoint: Some(server.url()),
+        prefix: server.new_prefix(),
+        access_key: Some(Secret::new(azurite::ACCESS_KEY)),
+    }
+}
+
+fn azurite() -> Arc<dyn Backend> {
+    azure_backend(&azure_settings()).unwrap()
+}
+
+/// The store that the environment names.
+fn yours() -> Arc<dyn Backend> {
+    let loaded = Settings::load(Sources { environment: env::vars().collect(), ..Sources::default() }).unwrap();
+    let StorageSettings { s3, gcs, azure, .. } = loaded.settings.storage;
+    let backend = s3.map(|s3| s3_backend(&s3)).or(gcs.map(|gcs| gcs_backend(&gcs)));
+    let backend = backend.or(azure.map(|azure| azure_backend(&azure)));
+    backend.expect("LONGSHORE_STORAGE__S3__BUCKET and its like name a store").unwrap()
 }
 
 /// Bytes that are different at every place.
@@ -138,9 +232,18 @@ async fn an_upload_that_was_aborted_is_lost(backend: Arc<dyn Backend>) {
     backend.abort(&key, &upload).await.unwrap();
     backend.abort(&key, &upload).await.unwrap();
     let part = backend.put_part(&key, &upload, 1, vec![bytes(10, 10)]).await;
-    assert!(matches!(part, Err(Error::UploadLost { .. })), "{part:?}");
+    // Azure has no uploads to lose: it takes any part, and lets go of it by itself.
+    assert!(matches!(part, Err(Error::UploadLost { .. })) || backend.name() == "azure", "{part:?}");
     let completed = backend.complete(&key, &upload, vec![name]).await;
     assert!(matches!(completed, Err(Error::UploadLost { .. })), "{completed:?}");
+    assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
+}
+
+async fn an_upload_without_parts_can_be_aborted(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
+    let upload = backend.begin(&key).await.unwrap();
+    backend.abort(&key, &upload).await.unwrap();
+    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
 }
 
@@ -154,28 +257,136 @@ async fn an_upload_ends_once(backend: Arc<dyn Backend>) {
     assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 11));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_set_up_wrongly_is_told_at_the_start() {
-    let right = settings();
-    let wrong = [
-        (S3 { bucket: "no-such-bucket".to_owned(), ..right.clone() }, "NoSuchBucket", "storage.s3.bucket"),
-        (
-            S3 { access_key_id: Some("nobody".to_owned()), ..right.clone() },
-            "InvalidAccessKeyId",
-            "storage.s3.access_key_id",
-        ),
-        (
-            S3 { secret_access_key: Some(Secret::new("another")), ..right.clone() },
-            "SignatureDoesNotMatch",
-            "storage.s3.secret_access_key",
-        ),
-    ];
-    for (s3, reason, advice) in wrong {
-        let error = Storage::open(&Settings { s3: Some(s3), ..Settings::default() }).await.unwrap_err().to_string();
-        assert!(error.contains(&right.endpoint.clone().unwrap()), "{error}");
-        assert!(error.contains(reason) && error.contains(advice), "{error}");
-        assert!(!error.contains('<') && error.len() < 500, "{error}");
+async fn an_object_outlives_the_end_of_its_upload(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
+    let upload = backend.begin(&key).await.unwrap();
+    let name = backend.put_part(&key, &upload, 0, vec![bytes(10, 12)]).await.unwrap();
+    backend.complete(&key, &upload, vec![name]).await.unwrap();
+    backend.abort(&key, &upload).await.unwrap();
+    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 12));
+}
+
+async fn uploads_are_listed_until_they_end(backend: Arc<dyn Backend>) {
+    let (key, another) = (ObjectKey::random(), ObjectKey::random());
+    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
+    let (first, second) = (backend.begin(&key).await.unwrap(), backend.begin(&key).await.unwrap());
+    let others = backend.begin(&another).await.unwrap();
+    let name = backend.put_part(&key, &second, 0, vec![bytes(10, 13)]).await.unwrap();
+    // The others cannot tell.
+    if ["s3", "gcs"].contains(&backend.name()) {
+        let mut listed = backend.uploads(&key).await.unwrap();
+        let mut begun = vec![first.clone(), second.clone()];
+        listed.sort();
+        begun.sort();
+        assert_eq!(listed, begun);
+        backend.abort(&key, &first).await.unwrap();
+        assert_eq!(backend.uploads(&key).await.unwrap(), [second.clone()]);
     }
-    let storage = Storage::open(&Settings { s3: Some(right), ..Settings::default() }).await.unwrap();
-    storage.check().await.unwrap();
+    backend.complete(&key, &second, vec![name]).await.unwrap();
+    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
+    backend.abort(&another, &others).await.unwrap();
+}
+
+/// What is told of a store that cannot be used: where it is, what it said, and which setting to change.
+async fn assert_refused(settings: StorageSettings, place: &str, reason: &str, advice: &str) {
+    let error = Storage::open(&settings).await.unwrap_err().to_string();
+    for told in [place, reason, advice] {
+        assert!(error.contains(told), "{told} is not in: {error}");
+    }
+    assert!(!error.contains('<') && !error.contains('\n') && error.len() < 500, "{error}");
+}
+
+async fn assert_usable(settings: StorageSettings) {
+    Storage::open(&settings).await.unwrap().check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_s3_is_told_at_the_start() {
+    let right = s3_settings();
+    let place = right.endpoint.clone().unwrap();
+    let of = |s3: S3| StorageSettings { s3: Some(s3), ..StorageSettings::default() };
+    let bucket = S3 { bucket: "no-such-bucket".to_owned(), ..right.clone() };
+    assert_refused(of(bucket), &place, "NoSuchBucket", "storage.s3.bucket").await;
+    let id = S3 { access_key_id: Some("nobody".to_owned()), ..right.clone() };
+    assert_refused(of(id), &place, "InvalidAccessKeyId", "storage.s3.access_key_id").await;
+    let secret = S3 { secret_access_key: Some(Secret::new("another")), ..right.clone() };
+    assert_refused(of(secret), &place, "SignatureDoesNotMatch", "storage.s3.secret_access_key").await;
+    assert_usable(of(right)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_google_cloud_storage_is_told_at_the_start() {
+    let right = gcs_settings().await;
+    let place = right.endpoint.clone().unwrap();
+    let of = |gcs: Gcs| StorageSettings { gcs: Some(gcs), ..StorageSettings::default() };
+    let strange = Gcs { service_account: Some(gcs_server().await.strange_account()), ..right.clone() };
+    assert_refused(of(strange), &place, "AuthenticationRequired", "storage.gcs.service_account").await;
+    let missing = Gcs { service_account: Some("/nowhere/key.json".into()), ..right.clone() };
+    assert_refused(of(missing), &place, "/nowhere/key.json", "storage.gcs.service_account").await;
+    assert_usable(of(right)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_azure_is_told_at_the_start() {
+    let right = azure_settings();
+    let place = right.endpoint.clone().unwrap();
+    let of = |azure: Azure| StorageSettings { azure: Some(azure), ..StorageSettings::default() };
+    let container = Azure { container: "no-such-container".to_owned(), ..right.clone() };
+    assert_refused(of(container), &place, "ContainerNotFound", "storage.azure.container").await;
+    let another = Azure { access_key: Some(Secret::new("YW5vdGhlcg==")), ..right.clone() };
+    assert_refused(of(another), &place, "AuthorizationFailure", "storage.azure.access_key").await;
+    let no_key = Azure { access_key: Some(Secret::new("not base64")), ..right.clone() };
+    assert_refused(of(no_key), &place, "Invalid Access Key", "storage.azure.access_key").await;
+    assert_usable(of(right)).await;
+}
+
+/// This program again, for a test on the store that the variables name; no others of S3's are left to it.
+fn on_yours(variables: &[(&str, &str)], home: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "a_whole_object_is_read_as_it_was_written::yours"]);
+    for (name, _) in env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("LONGSHORE_")) {
+        command.env_remove(name);
+    }
+    let server = Minio::shared();
+    command.env("LONGSHORE_STORAGE__S3__BUCKET", BUCKET).env("LONGSHORE_STORAGE__S3__ENDPOINT", server.url());
+    command.env("LONGSHORE_STORAGE__S3__PREFIX", server.new_prefix());
+    command.env("HOME", home).env("AWS_EC2_METADATA_DISABLED", "true");
+    command.envs(variables.iter().copied());
+    command
+}
+
+#[test]
+fn credentials_of_s3_are_found_where_the_machine_has_them() {
+    let home = Scratch::new("aws");
+    let variables = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    run(&mut on_yours(&variables, home.path()));
+
+    let keys = format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+    fs::write(home.directory(".aws").join("credentials"), format!("[dock]\n{keys}")).unwrap();
+    run(&mut on_yours(&[("AWS_PROFILE", "dock")], home.path()));
+
+    // As a container of ECS, or a pod of EKS, is told where its role's are.
+    let json = format!(
+        r#"{{"AccessKeyId":"{ACCESS_KEY}","SecretAccessKey":"{SECRET_KEY}","Token":"","Expiration":"2999-01-01T00:00:00Z"}}"#
+    );
+    let address = serve(json);
+    run(&mut on_yours(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("http://{address}/role"))], home.path()));
+
+    let nowhere = run_refused(&mut on_yours(&[], home.path()));
+    assert!(nowhere.contains("no credentials: "), "{nowhere}");
+}
+
+/// A server that answers everything with this JSON, on loopback.
+fn serve(json: String) -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 4096]);
+            let head = format!("content-type: application/json\r\ncontent-length: {}\r\nconnection: close", json.len());
+            let _ = write!(client, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{json}");
+        }
+    });
+    address
 }

@@ -5,9 +5,11 @@
 //! may use this crate for its own tests. Everything started is ended, also when the test panics or its process is
 //! killed ([`reaper`]). What goes wrong panics with a text that says what to do, for the only caller is a test.
 
+pub mod azurite;
 pub mod backends;
 #[cfg(feature = "end-to-end")]
 pub mod client;
+pub mod gcs;
 #[cfg(feature = "end-to-end")]
 pub mod image;
 pub mod minio;

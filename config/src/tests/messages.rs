@@ -18,8 +18,9 @@ fn unknown_keys() {
     assert_complaint("htpp:\n  address: x\n", "longshore.yaml:1:1: unknown key \"htpp\": did you mean \"http\"?");
     assert_complaint("address: x\n", "longshore.yaml:1:1: unknown key \"address\": did you mean \"http.address\"?");
     assert_complaint(
-        "storage:\n  gcs: {}\n",
-        "longshore.yaml:2:3: unknown key \"storage.gcs\": the keys of storage are cache_size, inline_max, path, s3, upload_memory",
+        "storage:\n  ceph: {}\n",
+        "longshore.yaml:2:3: unknown key \"storage.ceph\": the keys of storage are azure, cache_size, gcs, inline_max, path, s3, \
+         upload_memory",
     );
     assert_complaint(
         "redis: {}\n",
@@ -102,7 +103,7 @@ fn wrong_values() {
         ),
         (
             "storage: /srv",
-            "1:10: storage is a section: set one of its keys (cache_size, inline_max, path, s3, upload_memory)",
+            "1:10: storage is a section: set one of its keys (azure, cache_size, gcs, inline_max, path, s3, upload_memory)",
         ),
         ("http: { tls: true }", "1:14: http.tls is a section: set one of its keys (certificate, key)"),
     ];
@@ -168,7 +169,7 @@ fn flags() {
     assert_eq!(complaint("log.levl", "info"), "flag: unknown key \"log.levl\": did you mean \"log.level\"?");
     assert_eq!(
         complaint("storage", "/srv"),
-        "flag: storage is a section: set one of its keys (cache_size, inline_max, path, s3, upload_memory)"
+        "flag: storage is a section: set one of its keys (azure, cache_size, gcs, inline_max, path, s3, upload_memory)"
     );
 }
 

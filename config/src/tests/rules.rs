@@ -125,6 +125,49 @@ fn databases() {
 }
 
 #[test]
+fn object_stores_are_named_in_full() {
+    let missing = "missing: without it there is no object store";
+    assert_complaint("storage: { s3: { prefix: x } }", &format!("storage.s3.bucket: {missing}"));
+    assert_complaint("storage: { gcs: { prefix: x } }", &format!("storage.gcs.bucket: {missing}"));
+    assert_complaint("storage: { azure: { account: x } }", &format!("storage.azure.container: {missing}"));
+    assert_complaint("storage: { azure: { container: x } }", &format!("storage.azure.account: {missing}"));
+    assert_complaint(
+        "storage: { s3: { bucket: x, access_key_id: y } }",
+        "storage.s3.secret_access_key: missing: \
+         set both storage.s3.access_key_id and storage.s3.secret_access_key, or neither",
+    );
+    assert_complaint(
+        "storage: { gcs: { bucket: x, service_account: '' } }",
+        "longshore.yaml:1:47: storage.gcs.service_account: empty: name a file, or remove the key",
+    );
+    let not_a_url = "not a URL: it begins with http:// or https://";
+    for (yaml, expected) in [
+        ("storage: { s3: { bucket: x, endpoint: y } }", "1:39: storage.s3.endpoint"),
+        ("storage: { gcs: { bucket: x, endpoint: y } }", "1:40: storage.gcs.endpoint"),
+        ("storage: { azure: { account: x, container: x, endpoint: y } }", "1:57: storage.azure.endpoint"),
+    ] {
+        assert_complaint(yaml, &format!("longshore.yaml:{expected}: {not_a_url}"));
+    }
+    assert_accepted("storage: { s3: { bucket: x } }");
+    assert_accepted("storage: { gcs: { bucket: x, service_account: key.json } }");
+    assert_accepted("storage: { azure: { account: x, container: y, access_key: z } }");
+}
+
+#[test]
+fn objects_lie_in_one_place() {
+    let why = "objects lie in one place, so remove one of the two";
+    let (s3, gcs, azure) = ("s3: { bucket: x }", "gcs: { bucket: x }", "azure: { account: x, container: y }");
+    for (yaml, expected) in [
+        (format!("{s3}, {gcs}"), format!("1:46: storage.gcs.bucket: contradicts storage.s3: {why}")),
+        (format!("{s3}, {azure}"), format!("1:63: storage.azure.container: contradicts storage.s3: {why}")),
+        (format!("{gcs}, {azure}"), format!("1:64: storage.azure.container: contradicts storage.gcs: {why}")),
+    ] {
+        assert_complaint(&format!("storage: {{ {yaml} }}"), &format!("longshore.yaml:{expected}"));
+    }
+    assert_accepted(&format!("storage: {{ {s3}, gcs: null, azure: null }}"));
+}
+
+#[test]
 fn the_rest() {
     assert_complaint("storage: { path: '' }", "longshore.yaml:1:18: storage.path: empty: name a directory");
     assert_complaint("log: { level: '' }", "longshore.yaml:1:15: log.level: empty: write a level such as info");

@@ -110,6 +110,8 @@ storage:
   cache_size: 512MiB
   upload_memory: 256MiB
   s3: null
+  gcs: null
+  azure: null
 auth:
   htpasswd: null
   open: false

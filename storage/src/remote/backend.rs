@@ -47,7 +47,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>>;
 
     /// The uploads of this key that were begun and neither completed nor aborted: what a writer that died left behind.
-    /// None where the store cannot tell, or lets go of them by itself.
+    /// S3 and Google Cloud Storage tell. None where the store cannot, or lets go of them by itself: Azure forgets parts a
+    /// week after the last.
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         let _ = key;
         Box::pin(async { Ok(Vec::new()) })

@@ -5,25 +5,49 @@ use crate::{Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
 use object_store::{
-    GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload,
+    GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt, PutPayload,
     multipart::{MultipartStore, PartId},
     path::Path,
 };
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range};
+
+/// A kind of store, with what it does not do as the others.
+pub(super) trait CloudStore: ObjectStore + MultipartStore {
+    /// Ends an upload without an object and frees its parts.
+    fn abort_upload<'call>(
+        &'call self,
+        path: &'call Path,
+        upload: &'call MultipartId,
+    ) -> BoxFuture<'call, object_store::Result<()>> {
+        self.abort_multipart(path, upload)
+    }
+}
+
+/// The list of uploads, which the crate does not ask for.
+pub(super) trait ListUploads: fmt::Debug + Send + Sync {
+    /// The uploads of the object at this path, or what the store said.
+    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, std::result::Result<Vec<String>, String>>;
+}
 
 /// A bucket or container, and the folder in it that is ours.
 pub(super) struct Cloud<S> {
-    store: Arc<S>,
+    store: S,
     name: &'static str,
     place: String,
     prefix: String,
+    list: Option<Box<dyn ListUploads>>,
 }
 
 impl<S> Cloud<S> {
     pub(super) fn new(store: S, name: &'static str, place: String, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { store: Arc::new(store), name, place, prefix }
+        Self { store, name, place, prefix, list: None }
+    }
+
+    /// With a way to list uploads.
+    pub(super) fn listing(self, list: impl ListUploads + 'static) -> Self {
+        Self { list: Some(Box::new(list)), ..self }
     }
 
     fn path(&self, key: &ObjectKey) -> Path {
@@ -50,36 +74,58 @@ fn refused(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
     move |source| Error::Backend { key: key.clone(), reason: reason(&source) }
 }
 
-/// For calls that speak of an upload. Some stores say of one that is gone what they say of an object that is not there;
-/// others tell it in the text of the error only.
+/// How stores begin to say that there is no such upload, or none with these parts. That something is not there is too
+/// little: it may be the bucket, or the answer of a proxy.
+const GONE: [&str; 4] = ["NoSuchUpload", "InvalidPart", "InvalidBlockList", "MultipartUpload not found"];
+
+/// For calls that speak of an upload.
 fn failed_upload(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
     move |source| {
-        let told = reason(&source);
-        let is_gone = matches!(source, object_store::Error::NotFound { .. }) && !told.contains("NoSuchBucket")
-            || ["NoSuchUpload", "InvalidPart", "MultipartUpload not found"].iter().any(|code| told.contains(code));
-        if is_gone { Error::UploadLost { key: key.clone() } } else { refused(key)(source) }
+        let reason = reason(&source);
+        if GONE.iter().any(|told| reason.starts_with(told)) {
+            Error::UploadLost { key: key.clone() }
+        } else {
+            Error::Backend { key: key.clone(), reason }
+        }
     }
 }
 
-/// What the store said, without what we asked: the innermost error, and of S3's answers in XML code and message.
-fn reason(error: &dyn std::error::Error) -> String {
+/// What the store said, without what we asked: the innermost error.
+pub(super) fn reason(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
+    let mut asks_for_token = false;
     while let Some(source) = innermost.source() {
         innermost = source;
+        asks_for_token |= innermost.to_string().starts_with("Error performing token request");
     }
     let text = innermost.to_string();
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside)
-    };
-    match (element("Code"), element("Message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
+    // The store itself was not asked yet.
+    if asks_for_token { format!("no credentials: {}", told(&text)) } else { told(&text) }
+}
+
+/// Of an answer in XML, the code and the first line of the message; of any other, all.
+pub(super) fn told(text: &str) -> String {
+    let first = |name| elements(text, name).next();
+    match (first("Code"), first("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {}", message.lines().next().unwrap_or_default().trim_end()),
         (Some(code), None) => code.to_owned(),
-        _ => text,
+        _ => text.to_owned(),
     }
 }
 
-impl<S: ObjectStore + MultipartStore> Backend for Cloud<S> {
+/// What stands in the elements of this name. Enough for answers whose form we know.
+pub(super) fn elements<'text>(text: &'text str, name: &str) -> impl Iterator<Item = &'text str> {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (_, after) = rest.split_once(&open)?;
+        let (inside, after) = after.split_once(&close)?;
+        rest = after;
+        Some(inside)
+    })
+}
+
+impl<S: CloudStore> Backend for Cloud<S> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -129,11 +175,21 @@ impl<S: ObjectStore + MultipartStore> Backend for Cloud<S> {
 
     fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>> {
         Box::pin(async move {
-            let aborted = self.store.abort_multipart(&self.path(key), &upload.to_owned()).await;
-            match aborted.map_err(failed_upload(key)) {
-                Err(Error::UploadLost { .. }) => Ok(()),
-                outcome => outcome,
+            match self.store.abort_upload(&self.path(key), &upload.to_owned()).await {
+                Ok(()) => Ok(()),
+                Err(error) => match failed_upload(key)(error) {
+                    Error::UploadLost { .. } => Ok(()),
+                    error => Err(error),
+                },
             }
+        })
+    }
+
+    fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
+        Box::pin(async move {
+            let Some(list) = &self.list else { return Ok(Vec::new()) };
+            let uploads = list.uploads(&self.path(key)).await;
+            uploads.map_err(|reason| Error::Backend { key: key.clone(), reason })
         })
     }
 

@@ -1,13 +1,17 @@
 //! From the settings to an object store that answers.
 
-use super::{Backend, RemoteStore, cloud::Cloud, s3::s3_backend};
+use super::{
+    Backend, RemoteStore, azure,
+    cloud::{Cloud, CloudStore},
+    gcs, s3,
+};
 use crate::{Error, Result};
 use longshore_config::Storage as Settings;
 use object_store::{BackoffConfig, ClientOptions, RetryConfig, memory::InMemory};
 use std::{sync::Arc, time::Duration};
 
 /// A store that does not take a connection for so long is asked again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One that sends nothing for so long, too. It counts while a part is sent as well: a part of 64 MiB has to be through by then,
 /// which takes a line of 2 Mbit/s.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
@@ -18,37 +22,56 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 impl RemoteStore {
     /// The object store that the settings name, if they do, after it has taken, given and deleted an object.
     pub(crate) async fn connect(settings: &Settings) -> Result<Option<Self>> {
-        let Some(s3) = &settings.s3 else { return Ok(None) };
-        let backend = s3_backend(s3)?;
+        // At most one of them is set.
+        let (backend, advice) = if let Some(s3) = &settings.s3 {
+            (s3::s3_backend(s3)?, &s3::ADVICE)
+        } else if let Some(gcs) = &settings.gcs {
+            (gcs::gcs_backend(gcs)?, &gcs::ADVICE)
+        } else if let Some(azure) = &settings.azure {
+            (azure::azure_backend(azure)?, &azure::ADVICE)
+        } else {
+            return Ok(None);
+        };
         let place = backend.place();
         let store = Self::new(backend, settings.cache_size.bytes(), settings.upload_memory.bytes());
         match store.prove().await {
             Ok(()) => Ok(Some(store)),
-            Err(Error::Backend { reason, .. }) => Err(unusable(place, reason)),
+            Err(Error::Backend { reason, .. }) => Err(unusable(place, reason, advice)),
             Err(error) => Err(error),
         }
     }
 }
 
-pub(super) fn unusable(place: String, reason: String) -> Error {
-    let says = |codes: &[&str]| codes.iter().any(|code| reason.contains(code));
-    let advice = if says(&["NoSuchBucket"]) {
-        "Make the bucket, or correct storage.s3.bucket"
-    } else if says(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "Credentials", "credentials"]) {
-        "Check storage.s3.access_key_id and storage.s3.secret_access_key, and that they may read, write and delete there"
-    } else {
-        "Check storage.s3.endpoint and storage.s3.region"
-    };
+/// What to change where a store cannot be used, by what it said.
+pub(super) struct Advice {
+    /// Where one of these words says that there is no such bucket.
+    pub(super) bucket: (&'static [&'static str], &'static str),
+    /// Where one of these words says that it is not for us.
+    pub(super) credentials: (&'static [&'static str], &'static str),
+    /// Where it said anything else, or nothing.
+    pub(super) otherwise: &'static str,
+}
+
+pub(super) fn unusable(place: String, reason: String, advice: &Advice) -> Error {
+    let told = [&advice.bucket, &advice.credentials].into_iter();
+    let told = told.filter(|(words, _)| words.iter().any(|word| reason.contains(word)));
+    let advice = told.map(|(_, advice)| *advice).next().unwrap_or(advice.otherwise);
     Error::Unusable { place, reason, advice }
 }
+
+impl CloudStore for InMemory {}
 
 /// A bucket in the memory of this process, for tests: an object store without a network.
 pub fn memory_backend() -> Arc<dyn Backend> {
     Arc::new(Cloud::new(InMemory::new(), "memory", "memory".to_owned(), ""))
 }
 
-pub(super) fn client_options() -> ClientOptions {
+/// How requests are made to this server, or to the provider's own.
+pub(super) fn client_options(endpoint: Option<&str>) -> ClientOptions {
+    // Fails where there is a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     ClientOptions::new()
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_read_timeout(READ_TIMEOUT)
@@ -57,4 +80,39 @@ pub(super) fn client_options() -> ClientOptions {
 
 pub(super) fn retries() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_advice(advice: &Advice, reason: &str, expected: &str) {
+        let error = unusable("there".to_owned(), reason.to_owned(), advice).to_string();
+        assert!(error.starts_with(&format!("there cannot be used: {reason}. ")), "{error}");
+        assert!(error.contains(expected), "{expected} is not in: {error}");
+    }
+
+    /// With the codes in the documentation of the three, for no server at hand says them all.
+    #[test]
+    fn what_a_store_says_leads_to_the_setting_to_change() {
+        let cases = [
+            (&s3::ADVICE, "NoSuchBucket: none", "storage.s3.bucket"),
+            (&s3::ADVICE, "AccessDenied: no", "storage.s3.access_key_id"),
+            (&s3::ADVICE, "ExpiredToken: old", "storage.s3.access_key_id"),
+            (&s3::ADVICE, "no credentials: nowhere", "storage.s3.access_key_id"),
+            (&s3::ADVICE, "Connection refused", "storage.s3.endpoint"),
+            (&gcs::ADVICE, "NoSuchBucket: none", "storage.gcs.bucket"),
+            (&gcs::ADVICE, "AccessDenied: no", "storage.gcs.service_account"),
+            (&gcs::ADVICE, "no credentials: no such host", "storage.gcs.service_account"),
+            (&gcs::ADVICE, "Connection refused", "storage.gcs.endpoint"),
+            (&azure::ADVICE, "ContainerNotFound: none", "storage.azure.container"),
+            (&azure::ADVICE, "AuthenticationFailed: no", "storage.azure.access_key"),
+            (&azure::ADVICE, "AuthorizationPermissionMismatch: no", "storage.azure.access_key"),
+            (&azure::ADVICE, "failed to lookup address information", "storage.azure.account"),
+        ];
+        for (advice, reason, expected) in cases {
+            assert_advice(advice, reason, expected);
+        }
+    }
 }

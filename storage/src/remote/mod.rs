@@ -1,18 +1,23 @@
 //! Objects in an object store: S3 and what is like it, Google Cloud Storage, Azure.
 
+mod aws;
+mod azure;
 mod backend;
 mod cloud;
 mod connect;
 mod fetch;
 mod flight;
 mod flights;
+mod gcs;
 mod hedge;
 mod parts;
 mod s3;
 mod write;
 
+pub use azure::azure_backend;
 pub use backend::{Backend, SMALLEST_PART};
 pub use connect::memory_backend;
+pub use gcs::gcs_backend;
 pub use parts::SavedParts;
 pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter};
