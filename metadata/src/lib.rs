@@ -207,6 +207,12 @@ impl Metadata {
         on_engine!(self.attach_tail(id, fence, key, backend))
     }
 
+    /// Gives a writer so many numbers for parts that no other writer of the session has; answers the first. None where the
+    /// session is gone or taken.
+    pub async fn reserve_parts(&self, id: UploadId, fence: i64, count: u32) -> Result<Option<u32>> {
+        on_engine!(self.reserve_parts(id, fence, count))
+    }
+
     /// Saves how far a session came. False where the session is gone or taken by another writer.
     pub async fn save_progress(&self, progress: SaveProgress) -> Result<bool> {
         on_engine!(self.save_progress(progress))

@@ -153,6 +153,8 @@ pub struct Multipart {
 /// A part of an object that is not whole yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadPart {
+    /// Its number at the object store: they rise, with gaps.
+    pub number: u32,
     /// What the object store calls it.
     pub tag: String,
     /// In bytes.

@@ -14,6 +14,7 @@ on_both_engines!(
     the_older_writer_can_neither_attach_nor_save_parts,
     nothing_to_go_on_after_is_refused,
     a_session_that_ends_condemns_all_that_it_holds,
+    no_two_writers_are_given_the_same_number,
 );
 
 /// A session that its first writer has claimed.
@@ -77,9 +78,14 @@ impl Session {
     }
 }
 
+/// Numbered from 0 on.
 fn parts(parts: &[(&str, u64)]) -> Option<Multipart> {
-    let parts = parts.iter().map(|(tag, size)| UploadPart { tag: (*tag).to_owned(), size: *size }).collect();
-    Some(Multipart { upload: "upload-1".to_owned(), parts })
+    parts_from(0, parts)
+}
+
+fn parts_from(first: u32, parts: &[(&str, u64)]) -> Option<Multipart> {
+    let part = |(number, (tag, size)): (u32, &(&str, u64))| UploadPart { number, tag: (*tag).to_owned(), size: *size };
+    Some(Multipart { upload: "upload-1".to_owned(), parts: (first..).zip(parts).map(part).collect() })
 }
 
 fn text(text: &str) -> Option<String> {
@@ -109,7 +115,7 @@ async fn an_object_in_parts_becomes_the_blob(database: Database) {
     assert!(session.attach_object("parts").await);
     assert!(session.attach_tail("tail").await);
     assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced).await);
-    assert!(session.save(16, parts(&[("c", 8)]), TailChange::Gone).await);
+    assert!(session.save(16, parts_from(2, &[("c", 8)]), TailChange::Gone).await);
     let claimed = session.claim().await;
     assert_eq!(claimed.multipart, parts(&[("b", 4), ("a", 4), ("c", 8)]), "in the order in which they came");
     assert_eq!((claimed.received, claimed.tail_key), (16, None));
@@ -142,7 +148,7 @@ async fn the_older_writer_can_neither_attach_nor_save_parts(database: Database) 
     session.fence -= 1;
     assert!(!session.attach_tail("tail").await);
     assert!(!session.attach_object_after("after").await);
-    assert!(!session.save(16, parts(&[("b", 8)]), TailChange::Kept).await);
+    assert!(!session.save(16, parts_from(1, &[("b", 8)]), TailChange::Kept).await);
     assert!(!session.save(16, None, TailChange::Gone).await);
     session.fence += 1;
     assert_eq!(session.holds().await, (text("parts"), None, vec!["a".to_owned()]));
@@ -170,4 +176,23 @@ async fn a_session_that_ends_condemns_all_that_it_holds(database: Database) {
     assert_eq!(session.condemned().await, ["object of upload-1", "tail", "tail of a writer that died"]);
     assert_eq!(session.database.inside.count("SELECT count(*) FROM objects").await, 0);
     assert_eq!(session.database.inside.count("SELECT count(*) FROM upload_parts").await, 0);
+}
+
+async fn no_two_writers_are_given_the_same_number(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("object").await);
+    // The first writer counts for itself: nobody else knows the upload.
+    assert!(session.save(8, parts(&[("a", 4), ("b", 4)]), TailChange::Kept).await);
+    let reserve = async |session: &Session, count| {
+        session.database.metadata.reserve_parts(session.address.id, session.fence, count).await.unwrap()
+    };
+    assert_eq!(reserve(&session, 4).await, Some(2));
+    let lost = session.fence;
+    session.claim().await;
+    assert_eq!(reserve(&session, 2).await, Some(6));
+    // It has not needed all of them.
+    assert!(session.save(16, parts_from(6, &[("c", 8)]), TailChange::Kept).await);
+    assert_eq!(reserve(&session, 1).await, Some(8));
+    session.fence = lost;
+    assert_eq!(reserve(&session, 1).await, None, "the session is another's");
 }

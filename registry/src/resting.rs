@@ -3,7 +3,7 @@
 use crate::{Error, Registry, Result};
 use longshore_metadata::{Multipart, TailChange, UploadId, UploadPart, UploadRecord};
 use longshore_oci::Algorithm;
-use longshore_storage::{BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SavedParts, Storage};
+use longshore_storage::{BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SavedPart, SavedParts, Storage};
 
 /// The bytes of a session that no request has touched yet.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Resting {
         let damaged = |error| damaged(record.id, &error);
         let multipart = record.multipart.clone();
         let (upload, parts) = multipart.map(|multipart| (multipart.upload, multipart.parts)).unzip();
-        let parts = parts.unwrap_or_default().into_iter().map(|part| (part.tag, part.size)).collect();
+        let parts = parts.unwrap_or_default().into_iter().map(saved_part).collect();
         Ok(Some(Self {
             key: key_of(&record.object_key).map_err(damaged)?,
             parts: SavedParts { upload, parts, tail: key_of(&record.tail_key).map_err(damaged)? },
@@ -90,10 +90,18 @@ pub(crate) fn told(durable: Layout, had_tail: bool) -> (Option<Multipart>, TailC
     match durable {
         Layout::Whole => (None, gone),
         Layout::Parts { upload, new, has_tail } => {
-            let parts = new.into_iter().map(|(tag, size)| UploadPart { tag, size }).collect();
+            let parts = new.into_iter().map(upload_part).collect();
             (Some(Multipart { upload, parts }), if has_tail { TailChange::Replaced } else { gone })
         }
     }
+}
+
+fn saved_part(UploadPart { number, tag, size }: UploadPart) -> SavedPart {
+    SavedPart { number, name: tag, size }
+}
+
+fn upload_part(SavedPart { number, name, size }: SavedPart) -> UploadPart {
+    UploadPart { number, tag: name, size }
 }
 
 /// Makes what a writer was given durable, in the tail as well where there has to be one.

@@ -13,9 +13,13 @@ use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{BlobHasher, ObjectKey, ObjectWriter};
 use std::time::{Duration, Instant};
 
-/// How long a session is taken to be ours without asking again, where other replicas may take it. What is sent after
-/// that could end up among their parts.
+/// How long a session is taken to be ours without asking again, where other replicas may take it: what is sent after that
+/// is sent in vain.
 const OURS: Duration = Duration::from_secs(1);
+
+/// How many part numbers are reserved at first and at most: doubled each time, for one who needs many will need more.
+const FIRST_NUMBERS: u32 = 2;
+const MOST_NUMBERS: u32 = 16;
 
 /// A session that a request holds.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Session {
     saved: u64,
     /// Whether the writer has taken up a tail.
     has_tail: bool,
+    /// How many part numbers are to be reserved next.
+    numbers: u32,
     /// When the session was last given its whole lifetime.
     extended: Instant,
     bytes: SessionBytes,
@@ -59,7 +65,8 @@ impl Session {
                 (0, SessionBytes::Staged { bytes: record.staged, algorithm: hasher.algorithm() })
             }
         };
-        Ok(Self { registry: registry.clone(), id, fence, saved, has_tail: false, extended: Instant::now(), bytes })
+        let (registry, extended) = (registry.clone(), Instant::now());
+        Ok(Self { registry, id, fence, saved, has_tail: false, numbers: FIRST_NUMBERS, extended, bytes })
     }
 
     /// How many bytes it holds.
@@ -114,7 +121,7 @@ impl Session {
         if open { Ok(()) } else { Err(Error::UploadBusy { id: self.id }) }
     }
 
-    /// The session's object, opened or made.
+    /// The session's object, opened or made, with numbers for its parts where it needs some.
     async fn writer(&mut self) -> Result<&mut ObjectWriter> {
         let writer = match &mut self.bytes {
             SessionBytes::Written(_) => None,
@@ -137,10 +144,14 @@ impl Session {
         if let Some(writer) = writer {
             self.bytes = SessionBytes::Written(Box::new(writer));
         }
-        match &mut self.bytes {
-            SessionBytes::Written(writer) => Ok(writer),
-            _ => unreachable!("the writer was put there just now"),
+        let SessionBytes::Written(writer) = &mut self.bytes else { unreachable!("the writer was put there just now") };
+        if writer.needs_numbers() {
+            let reserved = self.registry.metadata.reserve_parts(self.id, self.fence, self.numbers).await?;
+            let first = reserved.ok_or(Error::UploadBusy { id: self.id })?;
+            writer.grant_numbers(first..first + self.numbers);
+            self.numbers = (self.numbers * 2).min(MOST_NUMBERS);
         }
+        Ok(writer)
     }
 
     /// Makes what came durable and saves how far the session is.
@@ -167,8 +178,9 @@ impl Session {
                 (std::mem::take(bytes), BlobHasher::new(*algorithm).save(), unchanged)
             }
             SessionBytes::Resting(resting) => (Vec::new(), resting.hasher(storage).await?.save(), unchanged),
-            SessionBytes::Written(writer) => {
-                let durable = resting::save(&self.registry, self.id, self.fence, writer).await?;
+            SessionBytes::Written(_) => {
+                let (registry, id, fence) = (self.registry.clone(), self.id, self.fence);
+                let durable = resting::save(&registry, id, fence, self.writer().await?).await?;
                 (Vec::new(), durable.hasher.save(), told(durable.layout, self.has_tail))
             }
         };

@@ -187,6 +187,21 @@ impl ObjectWriter {
         }
     }
 
+    /// Whether it needs numbers for parts, see [`RemoteWriter::needs_numbers`].
+    pub fn needs_numbers(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Remote(writer) => writer.needs_numbers(),
+        }
+    }
+
+    /// Gives it numbers that no other writer has.
+    pub fn grant_numbers(&mut self, numbers: Range<u32>) {
+        if let Self::Remote(writer) = self {
+            writer.grant_numbers(numbers);
+        }
+    }
+
     /// Whether [`ObjectWriter::save`] needs a key that was never used.
     pub fn needs_tail(&self) -> bool {
         match self {

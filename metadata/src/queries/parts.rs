@@ -3,14 +3,15 @@
 
 use super::blobs::{size, stored_size};
 use super::uploads::{condemn_object, insert_object, lock_objects, save_row};
-use super::{Batch, Connection, Store, Transaction};
-use crate::{Multipart, Result, SaveProgress, TailChange, UploadId, UploadPart};
+use super::{Batch, Connection, FENCE_DURABILITY, Store, Transaction};
+use crate::{Durability, Error, Multipart, Result, SaveProgress, TailChange, UploadId, UploadPart};
 
 statements! {
-    SELECT_PARTS = "SELECT tag, size FROM upload_parts WHERE upload_id = $1 ORDER BY number";
-    INSERT_PART = "INSERT INTO upload_parts (upload_id, number, tag, size) \
-        SELECT $1, COALESCE(max(number) + 1, 0), $2, $3 FROM upload_parts WHERE upload_id = $1";
-    NAME_UPLOAD = "UPDATE uploads SET backend_upload = $2 WHERE id = $1";
+    SELECT_PARTS = "SELECT number, tag, size FROM upload_parts WHERE upload_id = $1 ORDER BY number";
+    INSERT_PART = "INSERT INTO upload_parts (upload_id, number, tag, size) VALUES ($1, $2, $3, $4)";
+    NAME_UPLOAD = "UPDATE uploads SET backend_upload = $2, next_part = CASE WHEN next_part < $3 THEN $3 \
+        ELSE next_part END WHERE id = $1";
+    RESERVE = "UPDATE uploads SET next_part = next_part + $3 WHERE id = $1 AND fence = $2 RETURNING next_part";
     SET_NEXT_TAIL = "UPDATE uploads SET next_tail_id = $2 WHERE id = $1";
     REPLACE_TAIL = "UPDATE uploads SET tail_id = next_tail_id, next_tail_id = NULL WHERE id = $1";
     DROP_TAIL = "UPDATE uploads SET tail_id = NULL WHERE id = $1";
@@ -28,9 +29,15 @@ pub(super) struct SessionObjects {
 }
 
 pub(super) async fn select(connection: &mut Connection, id: UploadId, upload: String) -> Result<Multipart> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(SELECT_PARTS).bind(id.to_string()).fetch_all(connection).await?;
-    let parts = rows.into_iter().map(|(tag, stored)| Ok(UploadPart { tag, size: size(stored)? }));
+    let rows: Vec<(i64, String, i64)> = sqlx::query_as(SELECT_PARTS).bind(id.to_string()).fetch_all(connection).await?;
+    let parts = rows.into_iter().map(|(stored_number, tag, stored)| {
+        Ok(UploadPart { number: number(stored_number)?, tag, size: size(stored)? })
+    });
     Ok(Multipart { upload, parts: parts.collect::<Result<_>>()? })
+}
+
+fn number(stored: i64) -> Result<u32> {
+    u32::try_from(stored).map_err(|_| Error::Damaged { table: "upload_parts", reason: format!("part {stored}") })
 }
 
 /// Whether more changes than the session's row.
@@ -45,9 +52,11 @@ pub(super) async fn save(connection: &mut Connection, progress: &SaveProgress) -
     let id = progress.id.to_string();
     let mut batch = Batch::default();
     if let Some(multipart) = &progress.multipart {
-        batch.add(NAME_UPLOAD).bind(id.as_str()).bind(multipart.upload.as_str());
+        let next = multipart.parts.last().map_or(0, |part| i64::from(part.number) + 1);
+        batch.add(NAME_UPLOAD).bind(id.as_str()).bind(multipart.upload.as_str()).bind(next);
         for part in &multipart.parts {
-            batch.add(INSERT_PART).bind(id.as_str()).bind(part.tag.as_str()).bind(stored_size(part.size));
+            let row = batch.add(INSERT_PART).bind(id.as_str()).bind(i64::from(part.number));
+            row.bind(part.tag.as_str()).bind(stored_size(part.size));
         }
     }
     match progress.tail {
@@ -118,7 +127,33 @@ impl Transaction for AttachAfter {
     }
 }
 
+struct Reserve {
+    id: UploadId,
+    fence: i64,
+    count: u32,
+}
+
+impl Transaction for Reserve {
+    type Output = Option<u32>;
+
+    const DURABILITY: Durability = FENCE_DURABILITY;
+
+    async fn run(&self, connection: &mut Connection) -> Result<Option<u32>> {
+        let next: Option<(i64,)> = sqlx::query_as(RESERVE)
+            .bind(self.id.to_string())
+            .bind(self.fence)
+            .bind(i64::from(self.count))
+            .fetch_optional(connection)
+            .await?;
+        next.map(|(next,)| number(next - i64::from(self.count))).transpose()
+    }
+}
+
 impl Store {
+    pub(crate) async fn reserve_parts(&self, id: UploadId, fence: i64, count: u32) -> Result<Option<u32>> {
+        self.write(Reserve { id, fence, count }).await
+    }
+
     pub(crate) async fn attach_tail(&self, id: UploadId, fence: i64, key: &str, backend: &str) -> Result<bool> {
         self.write(AttachTail { id, fence, key: key.to_owned(), backend: backend.to_owned() }).await
     }

@@ -1,7 +1,7 @@
-//! What the AWS SDK can and the `object_store` crate cannot: find credentials wherever AWS lets a program have them, and
-//! tell which uploads of a key were begun.
+//! What the AWS SDK can and the `object_store` crate cannot: find credentials wherever AWS lets a program have them, tell
+//! which uploads of a key were begun, and end one whose parts have numbers with gaps.
 
-use super::cloud::ListUploads;
+use super::cloud::{Said, Uploads, elements};
 use crate::remote::connect::CONNECT_TIMEOUT;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
@@ -13,6 +13,7 @@ use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient, timeout::TimeoutConfig},
     error::{DisplayErrorContext, ProvideErrorMetadata},
+    types::{CompletedMultipartUpload, CompletedPart},
 };
 use aws_smithy_http_client::tls;
 use futures_util::future::BoxFuture;
@@ -26,8 +27,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 /// How long credentials must still be valid to be used: longer than a request and its repetitions take.
 const LEAST_VALIDITY: Duration = Duration::from_secs(300);
-/// How long the store may take to list the uploads of a key, with all repetitions.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the store may take to answer, with all repetitions: an upload of thousands of parts takes it a while to end.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Credentials of the environment (`AWS_*`), a profile (with single sign-on, and roles to assume), a web identity, or the
 /// role of the container or machine: the first of them that there are. They are kept until they are about to expire.
@@ -115,14 +116,14 @@ impl ProvideCredentials for Shared {
     }
 }
 
-/// Asks S3 which uploads were begun.
+/// Lists and ends uploads of S3.
 #[derive(Debug)]
 pub(super) struct S3Uploads {
     client: Client,
     bucket: String,
 }
 
-/// What the SDK makes of the settings: the list of uploads, and credentials where the settings hold none.
+/// What the SDK makes of the settings: what it does with uploads, and credentials where the settings hold none.
 pub(super) fn s3_uploads(settings: &S3) -> (S3Uploads, Option<Arc<FoundCredentials>>) {
     let region = Region::new(settings.region.clone());
     let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
@@ -137,7 +138,7 @@ pub(super) fn s3_uploads(settings: &S3) -> (S3Uploads, Option<Arc<FoundCredentia
             (SharedCredentialsProvider::new(Shared(found.clone())), Some(found))
         }
     };
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(LIST_TIMEOUT);
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(ANSWER_TIMEOUT);
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(region)
@@ -152,9 +153,9 @@ pub(super) fn s3_uploads(settings: &S3) -> (S3Uploads, Option<Arc<FoundCredentia
     (S3Uploads { client, bucket: settings.bucket.clone() }, found)
 }
 
-impl ListUploads for S3Uploads {
+impl Uploads for S3Uploads {
     /// The whole key is asked for: `MinIO` knows no uploads by less.
-    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, std::result::Result<Vec<String>, String>> {
+    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>> {
         Box::pin(async move {
             let mut uploads = Vec::new();
             let pages = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(path.as_ref());
@@ -172,6 +173,31 @@ impl ListUploads for S3Uploads {
             }
         })
     }
+
+    fn complete<'call>(
+        &'call self,
+        path: &'call Path,
+        upload: &'call str,
+        parts: Vec<(u32, String)>,
+    ) -> BoxFuture<'call, Said<()>> {
+        let parts = parts.iter().map(|(number, name)| completed(*number, name)).collect();
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(path.as_ref());
+        Box::pin(async move {
+            request.upload_id(upload).multipart_upload(parts).send().await.map_err(|error| told(&error))?;
+            Ok(())
+        })
+    }
+}
+
+/// A part as `object_store` names it where checksums are on: tag and checksum in XML.
+fn completed(number: u32, name: &str) -> CompletedPart {
+    let one = |element| elements(name, element).next();
+    let tag = one("ETag").unwrap_or(name).replace("&quot;", "\"");
+    let checksum = one("ChecksumCRC64NVME").filter(|checksum| !checksum.is_empty()).map(str::to_owned);
+    // Counted from 1 there.
+    let number = i32::try_from(number).unwrap_or(i32::MAX).saturating_add(1);
+    CompletedPart::builder().part_number(number).e_tag(tag).set_checksum_crc64_nvme(checksum).build()
 }
 
 /// Code and message, as the other calls tell them.

@@ -28,11 +28,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        number: usize,
+        number: u32,
         bytes: Vec<Bytes>,
     ) -> BoxFuture<'call, Result<String>>;
 
-    /// Makes the object of its parts, in this order; it is durable when this returns.
+    /// Makes the object of its parts, of which numbers and names are given, in rising order with any gaps; it is durable when
+    /// this returns.
     ///
     /// # Errors
     /// [`crate::Error::UploadLost`] where there is no such upload (any more).
@@ -40,7 +41,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        parts: Vec<String>,
+        parts: Vec<(u32, String)>,
     ) -> BoxFuture<'call, Result<()>>;
 
     /// Ends an upload without an object and frees its parts. That there is none is success.

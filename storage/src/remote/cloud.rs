@@ -23,10 +23,22 @@ pub(super) trait CloudStore: ObjectStore + MultipartStore {
     }
 }
 
-/// The list of uploads, which the crate does not ask for.
-pub(super) trait ListUploads: fmt::Debug + Send + Sync {
-    /// The uploads of the object at this path, or what the store said.
-    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, std::result::Result<Vec<String>, String>>;
+/// What a store said that failed.
+pub(super) type Said<T> = std::result::Result<T, String>;
+
+/// What the crate does not ask for: the list of uploads; and the end of one whose parts have numbers with gaps (it numbers
+/// them itself).
+pub(super) trait Uploads: fmt::Debug + Send + Sync {
+    /// The uploads of the object at this path.
+    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>>;
+
+    /// Makes the object of parts, of which numbers from 0 on and names are given.
+    fn complete<'call>(
+        &'call self,
+        path: &'call Path,
+        upload: &'call str,
+        parts: Vec<(u32, String)>,
+    ) -> BoxFuture<'call, Said<()>>;
 }
 
 /// A bucket or container, and the folder in it that is ours.
@@ -35,19 +47,19 @@ pub(super) struct Cloud<S> {
     name: &'static str,
     place: String,
     prefix: String,
-    list: Option<Box<dyn ListUploads>>,
+    uploads: Option<Box<dyn Uploads>>,
 }
 
 impl<S> Cloud<S> {
     pub(super) fn new(store: S, name: &'static str, place: String, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { store, name, place, prefix, list: None }
+        Self { store, name, place, prefix, uploads: None }
     }
 
-    /// With a way to list uploads.
-    pub(super) fn listing(self, list: impl ListUploads + 'static) -> Self {
-        Self { list: Some(Box::new(list)), ..self }
+    /// With a way of its own to list uploads and to end them. Without, its parts need no numbers: their names do.
+    pub(super) fn with_uploads(self, uploads: impl Uploads + 'static) -> Self {
+        Self { uploads: Some(Box::new(uploads)), ..self }
     }
 
     fn path(&self, key: &ObjectKey) -> Path {
@@ -76,12 +88,15 @@ fn refused(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
 
 /// How stores begin to say that there is no such upload, or none with these parts. That something is not there is too
 /// little: it may be the bucket, or the answer of a proxy.
-const GONE: [&str; 4] = ["NoSuchUpload", "InvalidPart", "InvalidBlockList", "MultipartUpload not found"];
+const GONE: [&str; 3] = ["NoSuchUpload", "InvalidPart", "InvalidBlockList"];
 
 /// For calls that speak of an upload.
 fn failed_upload(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
-    move |source| {
-        let reason = reason(&source);
+    move |source| lost_upload(key)(reason(&source))
+}
+
+fn lost_upload(key: &ObjectKey) -> impl FnOnce(String) -> Error + '_ {
+    move |reason| {
         if GONE.iter().any(|told| reason.starts_with(told)) {
             Error::UploadLost { key: key.clone() }
         } else {
@@ -149,12 +164,13 @@ impl<S: CloudStore> Backend for Cloud<S> {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        number: usize,
+        number: u32,
         bytes: Vec<Bytes>,
     ) -> BoxFuture<'call, Result<String>> {
         Box::pin(async move {
             let (path, upload, payload) = (self.path(key), upload.to_owned(), PutPayload::from_iter(bytes));
-            let part = self.store.put_part(&path, &upload, number, payload).await.map_err(failed_upload(key))?;
+            let part =
+                self.store.put_part(&path, &upload, number as usize, payload).await.map_err(failed_upload(key))?;
             Ok(part.content_id)
         })
     }
@@ -163,11 +179,15 @@ impl<S: CloudStore> Backend for Cloud<S> {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        parts: Vec<String>,
+        parts: Vec<(u32, String)>,
     ) -> BoxFuture<'call, Result<()>> {
         Box::pin(async move {
-            let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
-            let completed = self.store.complete_multipart(&self.path(key), &upload.to_owned(), parts).await;
+            let path = self.path(key);
+            if let Some(uploads) = &self.uploads {
+                return uploads.complete(&path, upload, parts).await.map_err(lost_upload(key));
+            }
+            let parts = parts.into_iter().map(|(_, content_id)| PartId { content_id }).collect();
+            let completed = self.store.complete_multipart(&path, &upload.to_owned(), parts).await;
             completed.map_err(failed_upload(key))?;
             Ok(())
         })
@@ -187,9 +207,9 @@ impl<S: CloudStore> Backend for Cloud<S> {
 
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         Box::pin(async move {
-            let Some(list) = &self.list else { return Ok(Vec::new()) };
-            let uploads = list.uploads(&self.path(key)).await;
-            uploads.map_err(|reason| Error::Backend { key: key.clone(), reason })
+            let Some(uploads) = &self.uploads else { return Ok(Vec::new()) };
+            let found = uploads.uploads(&self.path(key)).await;
+            found.map_err(|reason| Error::Backend { key: key.clone(), reason })
         })
     }
 

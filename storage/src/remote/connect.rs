@@ -1,14 +1,10 @@
 //! From the settings to an object store that answers.
 
-use super::{
-    Backend, RemoteStore, azure,
-    cloud::{Cloud, CloudStore},
-    gcs, s3,
-};
+use super::{RemoteStore, azure, gcs, s3};
 use crate::{Error, Result};
 use longshore_config::Storage as Settings;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig, memory::InMemory};
-use std::{sync::Arc, time::Duration};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use std::time::Duration;
 
 /// A store that does not take a connection for so long is asked again.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,13 +53,6 @@ pub(super) fn unusable(place: String, reason: String, advice: &Advice) -> Error 
     let told = told.filter(|(words, _)| words.iter().any(|word| reason.contains(word)));
     let advice = told.map(|(_, advice)| *advice).next().unwrap_or(advice.otherwise);
     Error::Unusable { place, reason, advice }
-}
-
-impl CloudStore for InMemory {}
-
-/// A bucket in the memory of this process, for tests: an object store without a network.
-pub fn memory_backend() -> Arc<dyn Backend> {
-    Arc::new(Cloud::new(InMemory::new(), "memory", "memory".to_owned(), ""))
 }
 
 /// How requests are made to this server, or to the provider's own.

@@ -10,15 +10,16 @@ mod flight;
 mod flights;
 mod gcs;
 mod hedge;
+mod memory;
 mod parts;
 mod s3;
 mod write;
 
 pub use azure::azure_backend;
 pub use backend::{Backend, SMALLEST_PART};
-pub use connect::memory_backend;
 pub use gcs::gcs_backend;
-pub use parts::SavedParts;
+pub use memory::memory_backend;
+pub use parts::{SavedPart, SavedParts};
 pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter};
 

@@ -3,14 +3,16 @@
 use super::{Backend, SMALLEST_PART};
 use crate::{Error, ObjectKey, Result};
 use bytes::Bytes;
-use std::{mem, sync::Arc};
+use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
 use tokio::task::JoinHandle;
 
 /// The size of the first parts, and of the largest object that is written whole.
 const FIRST_PART: u64 = 8 * 1024 * 1024;
-/// Parts double after so many of them: 10,000 is the most that an object may have.
+/// Parts double after so many of them.
 const SAME_SIZE: usize = 1000;
 const LARGEST_PART: u64 = 64 * 1024 * 1024;
+/// The most parts, and the most numbers, that S3 has.
+const MOST_PARTS: u32 = 10_000;
 /// Parts of one object that are on their way at the same time.
 const IN_FLIGHT: usize = 3;
 
@@ -19,10 +21,21 @@ const IN_FLIGHT: usize = 3;
 pub struct SavedParts {
     /// What the store calls the upload, if there is one.
     pub upload: Option<String>,
-    /// Names and sizes of its parts, in order.
-    pub parts: Vec<(String, u64)>,
+    /// Its parts, in order.
+    pub parts: Vec<SavedPart>,
     /// The object with the bytes after them.
     pub tail: Option<ObjectKey>,
+}
+
+/// A part that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedPart {
+    /// Its number in the upload: they rise, with gaps.
+    pub number: u32,
+    /// What the store calls it.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// All parts of an object.
@@ -33,19 +46,22 @@ pub(super) struct Parts {
     /// The upload, once it is begun: by an earlier writer, or by this one.
     upload: Option<String>,
     new: Vec<Part>,
+    /// Numbers for parts of an upload that other writers may write to as well.
+    granted: VecDeque<u32>,
     bytes: u64,
 }
 
 /// A part of this writer's: on its way, or there.
 enum Part {
-    Sending(u64, JoinHandle<Result<String>>),
-    Sent(u64, String),
+    Sending { number: u32, size: u64, task: JoinHandle<Result<String>> },
+    Sent(SavedPart),
 }
 
 impl Parts {
     pub(super) fn new(backend: Arc<dyn Backend>, key: ObjectKey, saved: SavedParts) -> Self {
-        let bytes = saved.parts.iter().map(|(_, size)| size).sum();
-        Self { backend, key, upload: saved.upload.clone(), saved, new: Vec::new(), bytes }
+        let bytes = saved.parts.iter().map(|part| part.size).sum();
+        let upload = saved.upload.clone();
+        Self { backend, key, upload, saved, new: Vec::new(), granted: VecDeque::new(), bytes }
     }
 
     pub(super) fn key(&self) -> &ObjectKey {
@@ -76,6 +92,26 @@ impl Parts {
         (self.next_size() / 2).max(SMALLEST_PART)
     }
 
+    /// Whether the parts need numbers that are this writer's alone, and it has not enough left for what it may send until it
+    /// is asked again.
+    pub(super) fn needs_numbers(&self) -> bool {
+        !self.is_unsaved() && self.granted.len() < 2
+    }
+
+    pub(super) fn grant(&mut self, numbers: Range<u32>) {
+        self.granted.extend(numbers);
+    }
+
+    /// The next number. An upload that nobody has saved is known to this writer only.
+    fn next_number(&mut self) -> Result<u32> {
+        let own = u32::try_from(self.new.len()).ok().filter(|_| self.is_unsaved());
+        let number = own.or_else(|| self.granted.pop_front());
+        number.filter(|number| *number < MOST_PARTS).ok_or_else(|| Error::Backend {
+            key: self.key.clone(),
+            reason: format!("an upload takes {MOST_PARTS} parts at most, and has used up their numbers"),
+        })
+    }
+
     /// Sends the next part, once fewer than three are on their way.
     pub(super) async fn send(&mut self, bytes: Vec<Bytes>, size: u64) -> Result<()> {
         let upload = match &self.upload {
@@ -86,23 +122,23 @@ impl Parts {
             }
         };
         self.wait(IN_FLIGHT - 1).await?;
-        let (backend, key, number) = (self.backend.clone(), self.key.clone(), self.count());
-        let sending = tokio::spawn(async move { backend.put_part(&key, &upload, number, bytes).await });
-        self.new.push(Part::Sending(size, sending));
+        let (backend, key, number) = (self.backend.clone(), self.key.clone(), self.next_number()?);
+        let task = tokio::spawn(async move { backend.put_part(&key, &upload, number, bytes).await });
+        self.new.push(Part::Sending { number, size, task });
         self.bytes += size;
         Ok(())
     }
 
     /// Waits until at most so many parts are on their way.
     pub(super) async fn wait(&mut self, at_most: usize) -> Result<()> {
-        let mut sending = self.new.iter().filter(|part| matches!(part, Part::Sending(..))).count();
+        let mut sending = self.new.iter().filter(|part| matches!(part, Part::Sending { .. })).count();
         for part in &mut self.new {
             if sending <= at_most {
                 break;
             }
-            if let Part::Sending(size, task) = part {
-                let name = task.await.map_err(|_| Error::ShuttingDown)?;
-                *part = Part::Sent(*size, name?);
+            if let Part::Sending { number, size, task } = part {
+                let name = task.await.map_err(|_| Error::ShuttingDown)??;
+                *part = Part::Sent(SavedPart { number: *number, name, size: *size });
                 sending -= 1;
             }
         }
@@ -110,26 +146,30 @@ impl Parts {
     }
 
     /// The upload and the parts of this writer's, all of which have arrived; none where the object is whole.
-    pub(super) fn new_parts(&self) -> Option<(String, Vec<(String, u64)>)> {
-        let upload = self.upload.clone()?;
-        let new = self.new.iter().map(|part| (part.name().to_owned(), part.size()));
-        Some((upload, new.collect()))
+    pub(super) fn new_parts(&self) -> Option<(String, Vec<SavedPart>)> {
+        Some((self.upload.clone()?, self.sent().cloned().collect()))
+    }
+
+    fn sent(&self) -> impl Iterator<Item = &SavedPart> {
+        self.new.iter().filter_map(|part| match part {
+            Part::Sent(part) => Some(part),
+            Part::Sending { .. } => None,
+        })
     }
 
     /// Makes the object of all parts.
     pub(super) async fn complete(&mut self) -> Result<()> {
         self.wait(0).await?;
         let upload = self.upload.as_deref().unwrap_or_default();
-        let saved = self.saved.parts.iter().map(|(name, _)| name.clone());
-        let names = saved.chain(self.new.iter().map(|part| part.name().to_owned())).collect();
-        self.backend.complete(&self.key, upload, names).await
+        let parts = self.saved.parts.iter().chain(self.sent());
+        let parts = parts.map(|part| (part.number, part.name.clone())).collect();
+        self.backend.complete(&self.key, upload, parts).await
     }
 
-    /// Waits for what is on its way, whatever becomes of it: a part that arrives after its writer has gone could take the
-    /// place of that of the next one. Then ends the upload, if nobody has saved it.
+    /// Waits for what is on its way, whatever becomes of it. Then ends the upload, if nobody has saved it.
     pub(super) async fn abandon(mut self) -> Result<()> {
         for part in mem::take(&mut self.new) {
-            if let Part::Sending(_, task) = part
+            if let Part::Sending { task, .. } = part
                 && let Ok(Err(error)) = task.await
             {
                 tracing::debug!(key = %self.key, %error, "a part that nobody needs was not written");
@@ -151,24 +191,9 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         for part in &self.new {
-            if let Part::Sending(_, task) = part {
+            if let Part::Sending { task, .. } = part {
                 task.abort();
             }
-        }
-    }
-}
-
-impl Part {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Sending(size, _) | Self::Sent(size, _) => *size,
-        }
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Self::Sent(_, name) => name,
-            Self::Sending(..) => "",
         }
     }
 }
@@ -189,7 +214,8 @@ mod tests {
         let whole: u64 = (0..10_000).map(part_size).sum();
         assert!(whole > 450 << 30, "{whole}");
         // As small as chunks that are saved one by one can make them.
-        let parts = |count| SavedParts { parts: vec![(String::new(), 0); count], ..SavedParts::default() };
+        let part = SavedPart { number: 0, name: String::new(), size: 0 };
+        let parts = |count| SavedParts { parts: vec![part.clone(); count], ..SavedParts::default() };
         let least = |count| Parts::new(memory_backend(), ObjectKey::random(), parts(count)).least_saved();
         let smallest: u64 = (0..10).map(|thousands| 1000 * least(thousands * 1000)).sum();
         assert!(smallest > 200 << 30, "{smallest}");

@@ -57,7 +57,7 @@ pub fn s3_backend(settings: &S3) -> Result<Arc<dyn Backend>> {
         .with_retry(retries())
         .build();
     match built {
-        Ok(store) => Ok(Arc::new(Cloud::new(store, "s3", place, prefix).listing(uploads))),
+        Ok(store) => Ok(Arc::new(Cloud::new(store, "s3", place, prefix).with_uploads(uploads))),
         Err(error) => Err(unusable(place, error.to_string(), &ADVICE)),
     }
 }

@@ -6,13 +6,13 @@
 
 use super::{
     Backend, SMALLEST_PART,
-    parts::{Parts, SavedParts},
+    parts::{Parts, SavedPart, SavedParts},
 };
 use crate::{BlobHasher, Durable, Error, ObjectKey, Result};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use longshore_oci::Algorithm;
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, ops::Range, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, spawn_blocking},
@@ -34,8 +34,8 @@ pub enum Layout {
     Parts {
         /// What the store calls the upload.
         upload: String,
-        /// Names and sizes of the parts that are new, in order.
-        new: Vec<(String, u64)>,
+        /// The parts that are new, in order.
+        new: Vec<SavedPart>,
         /// Whether there are bytes after them, in a tail.
         has_tail: bool,
     },
@@ -198,6 +198,17 @@ impl RemoteWriter {
     /// How many bytes are in no part yet.
     fn pending(&self) -> u64 {
         self.length - self.parts.bytes()
+    }
+
+    /// Whether parts need numbers that nobody else has, before more is written, saved or finished: others may write to
+    /// the same upload, and a part that arrives late replaces another of its number.
+    pub fn needs_numbers(&self) -> bool {
+        self.parts.needs_numbers()
+    }
+
+    /// Gives it such numbers.
+    pub fn grant_numbers(&mut self, numbers: Range<u32>) {
+        self.parts.grant(numbers);
     }
 
     /// Whether the bytes in no part need an object of their own to be durable: then they have to be given its key.

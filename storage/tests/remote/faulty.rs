@@ -129,7 +129,7 @@ impl Backend for Faulty {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        number: usize,
+        number: u32,
         bytes: Vec<Bytes>,
     ) -> BoxFuture<'call, Result<String>> {
         Box::pin(self.with("put_part", key, self.inner.put_part(key, upload, number, bytes)))
@@ -139,13 +139,17 @@ impl Backend for Faulty {
         &'call self,
         key: &'call ObjectKey,
         upload: &'call str,
-        parts: Vec<String>,
+        parts: Vec<(u32, String)>,
     ) -> BoxFuture<'call, Result<()>> {
         Box::pin(self.with("complete", key, self.inner.complete(key, upload, parts)))
     }
 
     fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>> {
         Box::pin(self.with("abort", key, self.inner.abort(key, upload)))
+    }
+
+    fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
+        Box::pin(self.with("uploads", key, self.inner.uploads(key)))
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

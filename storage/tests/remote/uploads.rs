@@ -9,6 +9,9 @@ use longshore_storage::{
 use proptest::prelude::*;
 use std::sync::Arc;
 
+/// Part numbers for one writer: more than any test sends.
+const NUMBERS: u32 = 32;
+
 /// A session as the database would keep it.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -16,6 +19,8 @@ pub(crate) struct Session {
     saved: SavedParts,
     pub(crate) length: u64,
     hash: Option<Vec<u8>>,
+    /// The first number for a part that no writer has.
+    next_part: u32,
 }
 
 impl Session {
@@ -31,7 +36,11 @@ impl Session {
         };
         let mut saved = self.saved.clone();
         if saved.upload.is_some() {
-            return store.resume(key, hasher, self.length, saved).await;
+            let mut writer = store.resume(key, hasher, self.length, saved).await?;
+            assert!(writer.needs_numbers());
+            writer.grant_numbers(self.next_part..self.next_part + NUMBERS);
+            self.next_part += NUMBERS;
+            return Ok(writer);
         }
         // Whole so far: it becomes the tail of the next.
         saved.tail = Some(key);
@@ -52,8 +61,9 @@ impl Session {
         if let Layout::Parts { upload, new, has_tail } = durable.layout {
             assert_eq!(has_tail, self.saved.tail.is_some());
             self.saved.upload = Some(upload);
+            self.next_part = self.next_part.max(new.last().map_or(0, |part| part.number + 1));
             self.saved.parts.extend(new);
-            assert!(self.saved.parts.iter().all(|(_, size)| *size >= SMALLEST_PART), "{:?}", self.saved.parts);
+            assert!(self.saved.parts.iter().all(|part| part.size >= SMALLEST_PART), "{:?}", self.saved.parts);
         }
         Ok(())
     }
@@ -164,18 +174,22 @@ async fn what_was_never_saved_is_taken_back() {
 }
 
 #[tokio::test]
-async fn what_another_writer_has_saved_stays_when_one_that_came_after_gives_up() {
+async fn parts_that_arrive_late_take_the_place_of_none() {
     let store = store(memory_backend());
     let mut session = Session::default();
     let mut writer = session.open(&store).await;
     writer.write(bytes(20 * MIB).into()).await.unwrap();
     session.save(writer).await;
-    let mut late = session.open(&store).await;
+    let (mut late, mut writer) = (session.open(&store).await, session.open(&store).await);
+    let more = vec![8; 12 * MIB];
+    writer.write(more.clone().into()).await.unwrap();
+    session.save(writer).await;
+    // Its parts come after those that are saved, and take the place of none.
     late.write(vec![7; 12 * MIB].into()).await.unwrap();
     late.abandon().await.unwrap();
     let mut writer = session.open(&store).await;
     writer.write(b"the end".as_slice().into()).await.unwrap();
     writer.finish().await.unwrap();
-    let whole = [&bytes(20 * MIB)[..], b"the end"].concat();
+    let whole = [&bytes(20 * MIB)[..], &more, b"the end"].concat();
     assert!(read(&store, writer.key(), whole.len() as u64, 0..whole.len() as u64).await == whole);
 }

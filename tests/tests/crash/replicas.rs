@@ -72,16 +72,17 @@ async fn of_two_writers_on_two_replicas_one_is_told_and_the_bytes_are_right() {
     let first = Server::start(Options::on(Backend::S3));
     let second = first.replica();
     let client = Client::new(second.url());
-    let blob = Blob::random(14 * MIB);
+    // Enough for parts in what is saved, and in what both send after it.
+    let blob = Blob::random(40 * MIB);
     let upload = path(&client.start_upload(REPOSITORY).await);
-    let head = blob.bytes[..6 * MIB].to_vec();
+    let head = blob.bytes[..20 * MIB].to_vec();
     expect(client.send_chunk(&upload, Some(0), head).await, StatusCode::ACCEPTED, "the first chunk").await;
 
-    let wrong = vec![7; 12 * MIB];
+    let wrong = vec![7; 19 * MIB];
     let mut slow = begin_chunk(&first, &upload, wrong.len() + 1, &wrong);
     // It takes the session before it reads on, so what did not fit into the sockets' buffers says that it has it.
-    let rest = blob.bytes[6 * MIB..].to_vec();
-    expect(client.send_chunk(&upload, Some(6 * MIB as u64), rest).await, StatusCode::ACCEPTED, "the second chunk")
+    let rest = blob.bytes[20 * MIB..].to_vec();
+    expect(client.send_chunk(&upload, Some(20 * MIB as u64), rest).await, StatusCode::ACCEPTED, "the second chunk")
         .await;
     slow.write_all(b"!").expect("the server takes the rest");
     let answer = read_head(&mut slow);
