@@ -1,5 +1,7 @@
 //! Owns the figures of a turn, in the units in which they are shown, and the median of several turns.
 
+use std::time::Duration;
+
 use crate::report::{Measurement, ratio};
 
 /// What is told of a turn. The order is that of the table's columns.
@@ -14,10 +16,14 @@ pub(crate) enum Figure {
     ClientCpu,
     Mebibytes,
     KibibytesPerConnection,
+    StoreCpuSecondsPerGigabyte,
+    StoreCpuMicrosecondsPerOperation,
+    SumCpuSecondsPerGigabyte,
+    SumCpuMicrosecondsPerOperation,
 }
 
 /// All figures with their headings.
-pub(crate) const FIGURES: [(Figure, &str); 9] = [
+pub(crate) const FIGURES: [(Figure, &str); 13] = [
     (Figure::OperationsPerSecond, "ops/s"),
     (Figure::MegabytesPerSecond, "MB/s"),
     (Figure::MedianMilliseconds, "p50 ms"),
@@ -27,6 +33,10 @@ pub(crate) const FIGURES: [(Figure, &str); 9] = [
     (Figure::ClientCpu, "client cpu"),
     (Figure::Mebibytes, "MiB"),
     (Figure::KibibytesPerConnection, "KiB/conn"),
+    (Figure::StoreCpuSecondsPerGigabyte, "S3 s/GB"),
+    (Figure::StoreCpuMicrosecondsPerOperation, "S3 µs/op"),
+    (Figure::SumCpuSecondsPerGigabyte, "sum s/GB"),
+    (Figure::SumCpuMicrosecondsPerOperation, "sum µs/op"),
 ];
 
 /// One value for each figure, where there is one.
@@ -60,6 +70,17 @@ impl Figures {
             .with(Figure::ClientCpu, ratio(window.client_cpu.as_secs_f64(), seconds))
     }
 
+    /// The same with what the object store behind the server used meanwhile, and the sum of both.
+    pub(crate) fn with_store(self, window: &Measurement, store_cpu: Duration) -> Self {
+        let (operations, gigabytes) = (window.operations as f64, window.bytes as f64 / 1e9);
+        let (store, sum) = (store_cpu.as_secs_f64(), (store_cpu + window.server_cpu).as_secs_f64());
+        let per_gigabyte = |seconds| ratio(seconds, gigabytes).filter(|_| window.moves_content());
+        self.with(Figure::StoreCpuSecondsPerGigabyte, per_gigabyte(store))
+            .with(Figure::StoreCpuMicrosecondsPerOperation, ratio(store * 1e6, operations))
+            .with(Figure::SumCpuSecondsPerGigabyte, per_gigabyte(sum))
+            .with(Figure::SumCpuMicrosecondsPerOperation, ratio(sum * 1e6, operations))
+    }
+
     /// The median of each figure over the turns that have it.
     pub(crate) fn median(turns: &[Self]) -> Self {
         let mut medians = Self::default();
@@ -74,6 +95,11 @@ impl Figures {
     pub(crate) fn speed(&self) -> Option<f64> {
         let once = || self.get(Figure::MedianMilliseconds).and_then(|milliseconds| ratio(1e3, milliseconds));
         self.get(Figure::OperationsPerSecond).or_else(once)
+    }
+
+    /// What it costs with the object store behind it: processor time for each operation.
+    pub(crate) fn whole_cost(&self) -> Option<f64> {
+        self.get(Figure::SumCpuMicrosecondsPerOperation)
     }
 
     /// What it costs: processor time for each operation, or memory where none is counted. Less is better.

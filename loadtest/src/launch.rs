@@ -148,9 +148,13 @@ impl OwnedProcess {
 
     /// Waits until the registry in it answers `GET /v2/` with 200.
     pub(crate) fn wait_for_registry(&mut self, target: &Target) -> Result<()> {
-        let limit = Instant::now() + START_LIMIT;
+        self.wait_for_path(target, "/v2/", start_deadline())
+    }
+
+    /// Waits until a GET of this path is answered with 200.
+    pub(crate) fn wait_for_path(&mut self, target: &Target, path: &str, limit: Instant) -> Result<()> {
         let mut connection = Connection::new(target, limit);
-        let question = Request { method: Method::Get, path: "/v2/", headers: "", expected_status: 200 };
+        let question = Request { method: Method::Get, path, headers: "", expected_status: 200 };
         self.wait_until(limit, || connection.ask(&question).is_ok())
     }
 

@@ -11,13 +11,15 @@ use crate::setup;
 /// Where pulled blobs are.
 pub(crate) const REPOSITORY: &str = "longshore-loadtest/pull";
 /// The sizes of the blobs that are pulled again and again.
-pub(crate) const BLOB_SIZES: [u64; 4] = [1 << 10, 1 << 20, 64 << 20, 1 << 30];
+pub(crate) const BLOB_SIZES: [u64; 6] = [1 << 10, 32 << 10, 1 << 20, 64 << 20, 256 << 20, 1 << 30];
 
 pub(crate) fn cases() -> Vec<Box<dyn Case>> {
     vec![
         Box::new(PullBlob { name: "pull-1KiB", summary: "GET a blob of 1 KiB", size: 1 << 10 }),
+        Box::new(PullBlob { name: "pull-32KiB", summary: "GET a blob of 32 KiB", size: 32 << 10 }),
         Box::new(PullBlob { name: "pull-1MiB", summary: "GET a blob of 1 MiB", size: 1 << 20 }),
         Box::new(PullBlob { name: "pull-64MiB", summary: "GET a blob of 64 MiB", size: 64 << 20 }),
+        Box::new(PullBlob { name: "pull-256MiB", summary: "GET a blob of 256 MiB", size: 256 << 20 }),
         Box::new(PullBlob { name: "pull-1GiB", summary: "GET a blob of 1 GiB", size: 1 << 30 }),
     ]
 }

@@ -18,12 +18,15 @@ const PREPARED_PUSHES_PER_SECOND: f64 = 20_000.0;
 
 pub(crate) fn cases() -> Vec<Box<dyn Case>> {
     let case = |name, summary, size, method| Box::new(PushBlob { name, summary, size, method }) as Box<dyn Case>;
-    let (small, medium, large) = (10 << 10, 64 << 20, 1 << 30);
+    let (small, medium, layer, large) = (10 << 10, 64 << 20, 256 << 20, 1 << 30);
     vec![
         case("push-10KiB", "push new blobs of 10 KiB: POST, PUT", small, PushMethod::Monolithic),
+        case("push-32KiB", "push new blobs of 32 KiB: POST, PUT", 32 << 10, PushMethod::Monolithic),
         case("push-64MiB-put", "push new blobs of 64 MiB: POST, PUT", medium, PushMethod::Monolithic),
         case("push-64MiB-patch", "push new blobs of 64 MiB: POST, one PATCH, PUT", medium, PushMethod::OnePatch),
         case("push-64MiB-chunks", "push new blobs of 64 MiB: POST, PATCHes of 8 MiB, PUT", medium, PushMethod::Chunked),
+        case("push-256MiB-put", "push new blobs of 256 MiB: POST, PUT", layer, PushMethod::Monolithic),
+        case("push-256MiB-patch", "push new blobs of 256 MiB: POST, one PATCH, PUT", layer, PushMethod::OnePatch),
         case("push-1GiB-put", "push new blobs of 1 GiB: POST, PUT", large, PushMethod::Monolithic),
         case("push-1GiB-patch", "push new blobs of 1 GiB: POST, one PATCH, PUT", large, PushMethod::OnePatch),
         case("push-1GiB-chunks", "push new blobs of 1 GiB: POST, PATCHes of 8 MiB, PUT", large, PushMethod::Chunked),

@@ -10,8 +10,9 @@ use crate::setup;
 use crate::subject::{Kind, Subject};
 use crate::upload::{self, PushMethod};
 
-/// The size of each blob.
-pub(super) const BLOB_BYTES: u64 = 64 << 20;
+/// Of the small ones there are more: each is pulled in a moment.
+const LARGE_BYTES: u64 = 64 << 20;
+const MORE_OF_SMALL: u64 = 16;
 const REPOSITORY: &str = "longshore-loadtest/cold";
 
 /// Blobs that no run before has pushed.
@@ -20,9 +21,11 @@ pub(super) struct ColdPull {
 }
 
 impl ColdPull {
-    pub(super) fn new(count: u64) -> Self {
+    /// So many of this size, and more of them if they are small.
+    pub(super) fn new(size: u64, count: u64) -> Self {
         let unique = UniqueBodies::from_clock();
-        let bodies: Vec<Body> = (0..count).map(|_| unique.take(BLOB_BYTES)).collect();
+        let count = if size < LARGE_BYTES { count * MORE_OF_SMALL } else { count };
+        let bodies: Vec<Body> = (0..count).map(|_| unique.take(size)).collect();
         Self { blobs: body::digests(&bodies) }
     }
 
@@ -38,6 +41,13 @@ impl ColdPull {
     }
 }
 
+impl ColdPull {
+    /// The size of each blob.
+    pub(super) fn blob_size(&self) -> u64 {
+        self.blobs.first().map_or(0, |(body, _)| body.size)
+    }
+}
+
 impl Operation for ColdPull {
     fn available(&self) -> Option<u64> {
         Some(self.blobs.len() as u64)
@@ -50,11 +60,11 @@ impl Operation for ColdPull {
 
     fn on_one_connection(&self) -> Repeated<'_> {
         Box::new(|connection, number| {
-            let (_, digest) = self.blobs[number as usize];
+            let (body, digest) = self.blobs[number as usize];
             let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
             let request = Request { method: Method::Get, path: &path, headers: "", expected_status: 200 };
             let answer = connection.ask(&request)?;
-            expect_length(&answer, BLOB_BYTES, &path)?;
+            expect_length(&answer, body.size, &path)?;
             Ok(answer.length)
         })
     }

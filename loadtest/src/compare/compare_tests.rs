@@ -46,7 +46,12 @@ fn registries_are_given_by_name_url_and_pids() {
 fn arguments_have_defaults_and_bounds() {
     let parsed = Command::try_parse_from(["compare"]).unwrap().arguments;
     assert_eq!((parsed.windows.seconds, parsed.windows.rounds, parsed.cold_blobs), (2, 3, 32));
-    assert!(parsed.subjects.iter().all(|name| SUBJECTS.contains(&name.as_str())));
+    assert_eq!((parsed.subjects().len(), parsed.base()), (6, None));
+    let on_s3 = Command::try_parse_from(["compare", "--storage=s3", "--only=pull-*"]).unwrap().arguments;
+    assert_eq!((on_s3.subjects().len(), on_s3.base()), (3, Some("distribution-s3")));
+    for name in parsed.subjects().iter().chain(&on_s3.subjects()) {
+        assert!(SUBJECTS.contains(&name.as_str()));
+    }
     for odd in ["--rounds=0", "--seconds=0", "--seconds=61", "--cold-blobs=65", "--connections=0"] {
         assert!(Command::try_parse_from(["compare", odd]).is_err(), "{odd} was accepted");
     }

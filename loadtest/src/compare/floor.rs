@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use super::cell::StorageKind;
 use super::{CompareArguments, OutputArguments, PlaceArguments, WindowArguments, compare};
 
 /// What `floor` is told.
@@ -27,6 +28,7 @@ pub(crate) fn floor(arguments: FloorArguments) -> Result<ExitCode> {
     let FloorArguments { windows, connections, places, output } = arguments;
     compare(&CompareArguments {
         subjects: ["floor-receive", "floor-hash", "floor"].map(str::to_owned).to_vec(),
+        storage: StorageKind::Files,
         registry: Vec::new(),
         windows,
         cases: vec!["push-64MiB-put".to_owned()],

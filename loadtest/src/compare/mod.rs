@@ -16,30 +16,30 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use self::cell::StorageKind;
 pub(crate) use self::floor::{FloorArguments, floor};
 use self::round::{Comparison, Turn};
 use self::table::Row;
 use crate::figures::{FIGURES, Figures};
-use crate::subject::{self, Places, SUBJECTS, Started, Subject, WorkFolder};
+use crate::subject::{self, ObjectStore, Places, SUBJECTS, Started, Subject, WorkFolder};
 
 /// What `compare` is told.
 #[derive(Args)]
 pub(crate) struct CompareArguments {
-    /// What is compared, in this order
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAME",
-        default_value = "longshore-sqlite,longshore-postgres,nginx,docker-registry,distribution,floor"
-    )]
+    /// What is compared, in this order [default: longshore-sqlite, longshore-postgres, nginx, docker-registry,
+    /// distribution, floor; on S3 longshore-s3, distribution-s3, nginx]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
     subjects: Vec<String>,
+    /// Where blobs are kept: chooses the subjects and the cases
+    #[arg(long, value_enum, default_value = "files", value_name = "KIND")]
+    storage: StorageKind,
     /// A registry that runs already, on a loopback address; may be given many times
     #[arg(long, value_name = "NAME=URL,PID", value_parser = parse_foreign)]
     registry: Vec<ForeignRegistry>,
     #[command(flatten)]
     windows: WindowArguments,
     /// Cases by name, or by its beginning and a `*` [default: all but those that --full adds]
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    #[arg(long, visible_alias = "only", value_delimiter = ',', value_name = "NAME")]
     cases: Vec<String>,
     /// Other numbers of connections than those that belong to the cases
     #[arg(long, value_delimiter = ',', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -50,7 +50,7 @@ pub(crate) struct CompareArguments {
     /// How many blobs of 64 MiB are pulled cold in each turn
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     cold_blobs: u64,
-    /// What the ratios are taken against, where it takes part [default: nginx, else the best peer]
+    /// What the ratios are taken against, where it takes part [default: nginx, on S3 distribution-s3; else the best peer]
     #[arg(long, value_name = "NAME")]
     base: Option<String>,
     #[command(flatten)]
@@ -99,6 +99,12 @@ pub(crate) struct PlaceArguments {
     /// Leave that folder when all is done
     #[arg(long)]
     keep: bool,
+    /// The MinIO binary [default: in --tools, in target/tools or in PATH]
+    #[arg(long, value_name = "PATH")]
+    minio: Option<PathBuf>,
+    /// A setting of longshore beyond its address and its places; may be given many times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
 }
 
 /// A registry that somebody else started.
@@ -125,27 +131,61 @@ impl PlaceArguments {
             Some(path) => path.clone(),
             None => std::env::current_exe().context("cannot find this program")?.with_file_name("longshore"),
         };
-        let places = Places { longshore, tools: self.tools.clone(), work: work.path().to_owned() };
+        let places = Places {
+            longshore,
+            tools: self.tools.clone(),
+            work: work.path().to_owned(),
+            minio: self.minio.clone(),
+            settings: self.settings.clone(),
+        };
         Ok((places, work))
+    }
+}
+
+/// What is compared where nothing else was asked for.
+const ON_FILES: [&str; 6] =
+    ["longshore-sqlite", "longshore-postgres", "nginx", "docker-registry", "distribution", "floor"];
+const ON_S3: [&str; 3] = ["longshore-s3", "distribution-s3", "nginx"];
+
+impl CompareArguments {
+    fn subjects(&self) -> Vec<String> {
+        let usual: &[&str] = match self.storage {
+            StorageKind::Files => &ON_FILES,
+            StorageKind::S3 => &ON_S3,
+        };
+        if self.subjects.is_empty() {
+            usual.iter().copied().map(str::to_owned).collect()
+        } else {
+            self.subjects.clone()
+        }
+    }
+
+    /// On S3 the peer on the same store: what nginx does from files is the floor there.
+    fn base(&self) -> Option<&str> {
+        let on_s3 = (self.storage == StorageKind::S3).then_some("distribution-s3");
+        self.base.as_deref().or(on_s3)
     }
 }
 
 /// Runs it and prints the table.
 pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode> {
-    let cells = cell::select(&arguments.cases, &arguments.connections, arguments.full)?;
-    for name in &arguments.subjects {
+    let cells = cell::select(&arguments.cases, &arguments.connections, arguments.full, arguments.storage)?;
+    let names = arguments.subjects();
+    for name in &names {
         ensure!(SUBJECTS.contains(&name.as_str()), "there is no subject {name:?}: there are {}", SUBJECTS.join(", "));
     }
     let began = Instant::now();
     // Dropped last: the servers end before their folders go.
     let (places, _work) = arguments.places.prepare()?;
     let mut remarks = Vec::new();
-    let mut subjects = start_all(&arguments.subjects, &places, &mut remarks)?;
+    let store = start_store(&names, &places, &mut remarks)?;
+    let mut subjects = start_all(&names, &places, store.as_ref(), &mut remarks)?;
     for foreign in &arguments.registry {
         subjects.push(Subject::foreign(&foreign.name, &foreign.url, foreign.pids.clone())?);
     }
     let mut comparison = Comparison {
         subjects,
+        store,
         seconds: arguments.windows.seconds,
         rounds: usize::try_from(arguments.windows.rounds).unwrap_or(usize::MAX),
         push_budget_bytes: arguments.windows.push_budget_gib << 30,
@@ -165,11 +205,32 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<ExitCode> {
     tell(arguments, &comparison)
 }
 
-fn start_all(names: &[String], places: &Places, remarks: &mut Vec<String>) -> Result<Vec<Subject>> {
+/// Starts the object store, if a subject needs it.
+fn start_store(names: &[String], places: &Places, remarks: &mut Vec<String>) -> Result<Option<ObjectStore>> {
+    if !names.iter().any(|name| subject::is_on_s3(name)) {
+        return Ok(None);
+    }
+    match places.start_store()? {
+        Ok(store) => Ok(Some(store)),
+        Err(how) => {
+            remarks.push(format!("all on S3 skipped: {how}"));
+            Ok(None)
+        }
+    }
+}
+
+fn start_all(
+    names: &[String],
+    places: &Places,
+    store: Option<&ObjectStore>,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
-    for name in names {
+    for name in names.iter().filter(|name| store.is_some() || !subject::is_on_s3(name)) {
         eprintln!("starting {name}");
-        match subject::start(name, places)? {
+        let store = store.filter(|_| subject::is_on_s3(name));
+        let bucket = store.map(|store| store.bucket(name, store.address())).transpose()?;
+        match subject::start(name, places, bucket.as_ref())? {
             Started::Running(subject) => subjects.push(*subject),
             Started::Missing(how) => remarks.push(format!("{name} skipped: {how}")),
         }
@@ -183,7 +244,7 @@ fn tell(arguments: &CompareArguments, comparison: &Comparison) -> Result<ExitCod
         let is_it = |(case, subject): &(&str, String)| *case == row.case && *subject == row.subject;
         row.comparable = !comparison.incomparable.iter().any(is_it);
     }
-    let mut text = table::whole(&rows, arguments.base.as_deref());
+    let mut text = table::whole(&rows, arguments.base());
     if rows.iter().any(|row| row.client_bound) {
         text.push_str("\n`*`: the client was the bottleneck, the server can do more than this row shows.\n");
     }

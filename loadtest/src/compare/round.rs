@@ -6,16 +6,17 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::cell::{Cell, Work, turns};
-use super::cold::{self, ColdPull};
+use super::cold::ColdPull;
 use super::slow::{self, SlowFigures};
 use crate::case::{Operation, Plan, Prepared};
 use crate::figures::{Figure, Figures, mebibytes, median};
 use crate::floor_server::FloorMode;
 use crate::load;
+use crate::process::ServerProcesses;
 use crate::pull;
 use crate::report::Measurement;
 use crate::setup;
-use crate::subject::{Kind, Subject};
+use crate::subject::{self, Kind, ObjectStore, Subject};
 
 /// How often a server is started in one turn of the start-up case.
 const STARTS: usize = 5;
@@ -64,9 +65,19 @@ struct Found {
     detail: Value,
 }
 
+/// What was used beside the accounts of the window, which add up a server and its database.
+struct Aside {
+    alone_cpu: Duration,
+    alone_peak_bytes: u64,
+    /// Of the object store, whose only user a subject is in its turn.
+    store_cpu: Option<Duration>,
+}
+
 /// The subjects, running, and what was found so far.
 pub(super) struct Comparison {
     pub(super) subjects: Vec<Subject>,
+    /// What those on S3 share. After them, so that it ends after them.
+    pub(super) store: Option<ObjectStore>,
     pub(super) seconds: u64,
     pub(super) rounds: usize,
     pub(super) push_budget_bytes: u64,
@@ -140,7 +151,7 @@ impl Comparison {
     fn prepare_round(&self, cell: &Cell, index: usize) -> Result<Shared> {
         let case = match &cell.work {
             Work::Case(case) => case,
-            Work::ColdPull => return Ok(Shared::Cold(ColdPull::new(self.cold_blobs))),
+            Work::ColdPull { size } => return Ok(Shared::Cold(ColdPull::new(*size, self.cold_blobs))),
             Work::SlowDownloads | Work::SlowUploads | Work::StartUp => return Ok(Shared::Nothing),
         };
         match load::prepare(case.as_ref(), &self.subjects[index].target, &self.plan(cell, None))? {
@@ -170,14 +181,31 @@ impl Comparison {
     ) -> Result<Found> {
         let subject = &self.subjects[index];
         let began = SystemTime::now();
-        let window = load::run_window(operation, &subject.target, &subject.processes()?, plan)?;
+        let (window, aside) = self.window(operation, subject, plan)?;
         if is_last && keeps_content(&subject.kind) {
             load::audit(operation, &subject.target, &window)?;
         }
         if let Some(size) = pushed_blob_size {
             subject.discard_blobs(size, began)?;
         }
-        self.found_in_window(&window, subject, plan.connections)
+        Ok(self.found_in_window(&window, &aside, plan.connections))
+    }
+
+    /// Runs a window, with an eye on the object store and on the server without its database.
+    fn window(&self, operation: &dyn Operation, subject: &Subject, plan: &Plan) -> Result<(Measurement, Aside)> {
+        let store = self.store.as_ref().filter(|_| subject::is_on_s3(&subject.name));
+        let store = store.map(ObjectStore::processes).transpose()?;
+        let alone = subject.server_alone()?;
+        let cpu_of = |processes: &ServerProcesses| processes.usage().map(|usage| usage.cpu);
+        let store_before = store.as_ref().map(cpu_of).transpose()?;
+        let before = alone.usage()?.cpu;
+        let window = load::run_window(operation, &subject.target, &subject.processes()?, plan)?;
+        // Without its database, whose processes share most of their pages. It has been reset before the window.
+        let after = alone.usage()?;
+        let store_after = store.as_ref().map(cpu_of).transpose()?;
+        let store_cpu = store_after.zip(store_before).map(|(after, before)| after.saturating_sub(before));
+        let alone_cpu = after.cpu.saturating_sub(before);
+        Ok((window, Aside { alone_cpu, alone_peak_bytes: after.peak_bytes, store_cpu }))
     }
 
     fn cold_turn(&self, blobs: &ColdPull, plan: &Plan, index: usize) -> Result<Found> {
@@ -185,21 +213,21 @@ impl Comparison {
         let began = SystemTime::now();
         blobs.push_to(subject).context("cannot push the blobs")?;
         let plan = Plan { window: COLD_LIMIT, ..*plan };
-        let window = load::run_window(blobs, &subject.target, &subject.processes()?, &plan)?;
-        subject.discard_blobs(cold::BLOB_BYTES, began)?;
-        self.found_in_window(&window, subject, plan.connections)
+        let (window, aside) = self.window(blobs, subject, &plan)?;
+        subject.discard_blobs(blobs.blob_size(), began)?;
+        Ok(self.found_in_window(&window, &aside, plan.connections))
     }
 
-    fn found_in_window(&self, window: &Measurement, subject: &Subject, connections: usize) -> Result<Found> {
-        // Without its database, whose processes share most of their pages. It has been reset before the window.
-        let peak = subject.server_alone()?.usage()?.peak_bytes;
+    fn found_in_window(&self, window: &Measurement, aside: &Aside, connections: usize) -> Found {
         let mut detail = window.to_json();
-        detail["server_alone_peak_bytes"] = peak.into();
-        Ok(Found {
-            figures: Figures::of_window(window).with(Figure::Mebibytes, Some(mebibytes(peak))),
-            client_bound: window.is_client_bound(connections, self.processors),
-            detail,
-        })
+        detail["server_alone_peak_bytes"] = aside.alone_peak_bytes.into();
+        detail["server_alone_cpu_seconds"] = aside.alone_cpu.as_secs_f64().into();
+        let mut figures = Figures::of_window(window).with(Figure::Mebibytes, Some(mebibytes(aside.alone_peak_bytes)));
+        if let Some(store_cpu) = aside.store_cpu {
+            detail["store_cpu_seconds"] = store_cpu.as_secs_f64().into();
+            figures = figures.with_store(window, store_cpu);
+        }
+        Found { figures, client_bound: window.is_client_bound(connections, self.processors), detail }
     }
 
     fn plan(&self, cell: &Cell, operations: Option<u64>) -> Plan {
@@ -219,7 +247,7 @@ impl Comparison {
             let first = found.detail["first_failure"].as_str().unwrap_or_default().to_owned();
             self.remark(cell, &subject, &format!("round {}: {failures} operations failed: {first}", round + 1));
         }
-        if found.detail["ended_by"] == "prepared bodies used up" && !matches!(cell.work, Work::ColdPull) {
+        if found.detail["ended_by"] == "prepared bodies used up" && !matches!(cell.work, Work::ColdPull { .. }) {
             self.remark(cell, &subject, &format!("round {} ended early: its bodies were used up", round + 1));
         }
         let Found { figures, client_bound, detail } = found;

@@ -36,26 +36,50 @@ fn is_peer(subject: &str) -> bool {
 
 /// The whole table. Rows of one cell follow one another.
 pub(super) fn whole(rows: &[Row], wanted_base: Option<&str>) -> String {
-    let mut lines = vec![headings()];
+    let shown: Vec<(Figure, &str)> = FIGURES.into_iter().filter(|(figure, _)| is_shown(rows, *figure)).collect();
+    // Only where there is an object store does the sum of two differ from the one.
+    let has_store = rows.iter().any(|row| row.turns.iter().any(|turn| turn.whole_cost().is_some()));
+    let mut lines = vec![headings(&shown, has_store)];
     for cell in rows.chunk_by(|row, next| row.case == next.case && row.connections == next.connections) {
         let cell: Vec<&Row> = cell.iter().collect();
         let base = base_of(&cell, wanted_base);
-        let floor = cell.iter().copied().find(|row| row.subject == "floor");
+        let against = Against { base, floor: floor_of(&cell, base), has_store };
         for (index, row) in cell.iter().enumerate() {
-            lines.push(line_of(row, index == 0, base, floor));
+            lines.push(line_of(row, index == 0, &shown, &against));
         }
     }
     markdown::table(&lines, &[0, 2])
 }
 
-fn headings() -> Vec<String> {
-    let figures = FIGURES.iter().map(|(_, heading)| *heading);
-    let all =
-        ["case", "c", "subject"].into_iter().chain(figures).chain(["spread", "speed ×", "cost ×", "cost × floor"]);
-    all.map(str::to_owned).collect()
+/// What a row's ratios are taken against.
+struct Against<'r> {
+    base: Option<&'r Row>,
+    floor: Option<&'r Row>,
+    has_store: bool,
 }
 
-fn line_of(row: &Row, is_first: bool, base: Option<&Row>, floor: Option<&Row>) -> Vec<String> {
+/// The limit of what can be done: our own bare server for pushes, nginx for reading where it is not the base already.
+fn floor_of<'r>(cell: &[&'r Row], base: Option<&Row>) -> Option<&'r Row> {
+    let named = |name: &str| cell.iter().copied().find(|row| row.subject == name);
+    named("floor").or_else(|| named("nginx").filter(|_| base.is_none_or(|base| base.subject != "nginx")))
+}
+
+/// Figures of an object store are shown where there is one; all others always, so that tables can be laid side by side.
+fn is_shown(rows: &[Row], figure: Figure) -> bool {
+    let is_of_store = figure as usize > Figure::KibibytesPerConnection as usize;
+    !is_of_store || rows.iter().any(|row| row.turns.iter().any(|turn| turn.get(figure).is_some()))
+}
+
+fn headings(shown: &[(Figure, &str)], has_store: bool) -> Vec<String> {
+    let mut all = vec!["case", "c", "subject"];
+    all.extend(shown.iter().map(|(_, heading)| *heading));
+    all.extend(["spread", "speed ×", "cost ×"]);
+    all.extend(has_store.then_some("sum ×"));
+    all.push("cost × floor");
+    all.into_iter().map(str::to_owned).collect()
+}
+
+fn line_of(row: &Row, is_first: bool, columns: &[(Figure, &str)], others: &Against<'_>) -> Vec<String> {
     let median = Figures::median(&row.turns);
     let shown = |figure: Option<f64>| figure.map_or_else(String::new, |figure| three_digits(Some(figure)));
     let mut cells = vec![String::new(), String::new(), row.subject.clone()];
@@ -63,21 +87,24 @@ fn line_of(row: &Row, is_first: bool, base: Option<&Row>, floor: Option<&Row>) -
         cells[0].clone_from(&row.case);
         cells[1] = if row.connections == 0 { String::new() } else { row.connections.to_string() };
     }
-    for (figure, _) in FIGURES {
-        let mark = if figure == Figure::ClientCpu && row.client_bound { "*" } else { "" };
-        cells.push(median.get(figure).map_or_else(String::new, |value| format!("{}{mark}", three_digits(Some(value)))));
+    for (figure, _) in columns {
+        let mark = if *figure == Figure::ClientCpu && row.client_bound { "*" } else { "" };
+        cells
+            .push(median.get(*figure).map_or_else(String::new, |value| format!("{}{mark}", three_digits(Some(value)))));
     }
     cells.push(spread(&row.turns).map_or_else(String::new, |spread| format!("{:.0} %", spread * 100.0)));
     let against = |other: Option<&Row>, of: fn(&Figures) -> Option<f64>| {
         let other = of(&Figures::median(&other?.turns))?;
         ratio(of(&median)?, other)
     };
-    if base.is_some_and(|base| std::ptr::eq(base, row)) {
-        cells.extend(["base".to_owned(), "base".to_owned()]);
-    } else {
-        cells.extend([shown(against(base, Figures::speed)), shown(against(base, Figures::cost))]);
+    let mut ratios: Vec<fn(&Figures) -> Option<f64>> = vec![Figures::speed, Figures::cost];
+    if others.has_store {
+        ratios.push(Figures::whole_cost);
     }
-    cells.push(shown(against(floor, Figures::cost)));
+    let is_base = others.base.is_some_and(|base| std::ptr::eq(base, row));
+    cells
+        .extend(ratios.into_iter().map(|of| if is_base { "base".to_owned() } else { shown(against(others.base, of)) }));
+    cells.push(shown(against(others.floor, Figures::cost)));
     cells
 }
 
@@ -129,6 +156,24 @@ mod tests {
     #[test]
     fn the_table_is_as_it_was() {
         assert_eq!(whole(&rows(), None), include_str!("../../golden/compare.md"));
+    }
+
+    #[test]
+    fn the_table_of_an_object_store_is_as_it_was() {
+        let on_s3 = |speed: f64, cpu: f64, store: f64| {
+            turn(speed, cpu)
+                .with(Figure::StoreCpuMicrosecondsPerOperation, Some(store))
+                .with(Figure::SumCpuMicrosecondsPerOperation, Some(cpu + store))
+        };
+        let rows = [
+            row("pull-64MiB", 16, "longshore-s3", &[on_s3(60.0, 9e3, 1e3), on_s3(61.0, 9e3, 1e3)]),
+            row("pull-64MiB", 16, "distribution-s3", &[on_s3(12.0, 40e3, 60e3)]),
+            row("pull-64MiB", 16, "nginx", &[turn(50.0, 10e3)]),
+            row("push-256MiB-put", 4, "longshore-s3", &[on_s3(2.0, 300e3, 400e3)]),
+            row("push-256MiB-put", 4, "distribution-s3", &[on_s3(1.0, 600e3, 900e3)]),
+        ];
+
+        assert_eq!(whole(&rows, Some("distribution-s3")), include_str!("../../golden/compare-s3.md"));
     }
 
     #[test]

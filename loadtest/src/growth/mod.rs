@@ -64,7 +64,7 @@ pub(crate) fn growth(arguments: &GrowthArguments) -> Result<ExitCode> {
     let (places, _work) = arguments.places.prepare()?;
     let subject = match &arguments.url {
         Some(url) => Subject::foreign("registry", url, arguments.pid.clone())?,
-        None => match subject::start(&arguments.subject, &places)? {
+        None => match subject::start(&arguments.subject, &places, None)? {
             Started::Running(subject) => *subject,
             Started::Missing(how) => bail!("{} cannot be started: {how}", arguments.subject),
         },

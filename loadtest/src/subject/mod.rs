@@ -3,6 +3,7 @@
 mod distribution;
 mod floor;
 mod longshore;
+mod minio;
 mod nginx;
 mod postgres;
 mod work_folder;
@@ -10,8 +11,9 @@ mod work_folder;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::minio::{Bucket, ObjectStore, find_minio};
 pub(crate) use self::nginx::StaticFiles;
 pub(crate) use self::work_folder::WorkFolder;
 use crate::floor_server::FloorMode;
@@ -20,12 +22,14 @@ use crate::process::ServerProcesses;
 use crate::target::Target;
 
 /// What `--subjects` can name, in the order in which they run.
-pub(crate) const SUBJECTS: [&str; 8] = [
+pub(crate) const SUBJECTS: [&str; 10] = [
     "longshore-sqlite",
     "longshore-postgres",
+    "longshore-s3",
     "nginx",
     "docker-registry",
     "distribution",
+    "distribution-s3",
     "floor-receive",
     "floor-hash",
     "floor",
@@ -40,6 +44,25 @@ pub(crate) struct Places {
     pub(crate) tools: PathBuf,
     /// A folder to throw away.
     pub(crate) work: PathBuf,
+    /// The object store's program, if it was told.
+    pub(crate) minio: Option<PathBuf>,
+    /// `KEY=VALUE`: settings of our own server beyond address, folder, database and bucket.
+    pub(crate) settings: Vec<String>,
+}
+
+/// Whether a subject puts its blobs into the shared object store.
+pub(crate) fn is_on_s3(name: &str) -> bool {
+    name.ends_with("-s3")
+}
+
+impl Places {
+    /// Starts the object store, or tells how to get it.
+    pub(crate) fn start_store(&self) -> Result<Result<ObjectStore, String>> {
+        let Some(program) = self.minio.clone().or_else(|| find_minio(&self.tools)) else {
+            return Ok(Err("MinIO is missing: loadtest/install-peers, or give --minio".to_owned()));
+        };
+        ObjectStore::start(&program, &self.work).map(Ok).context("cannot start MinIO")
+    }
 }
 
 /// What kind of server it is: what it can be asked.
@@ -65,7 +88,7 @@ pub(crate) struct Subject {
     companions: Vec<OwnedProcess>,
     /// The processes of a server that somebody else started.
     foreign_pids: Vec<u32>,
-    /// Where it puts blobs.
+    /// Where it puts blobs: a folder, or a bucket's.
     content: Option<PathBuf>,
 }
 
@@ -76,16 +99,19 @@ pub(crate) enum Started {
     Missing(String),
 }
 
-/// Starts one of [`SUBJECTS`].
-pub(crate) fn start(name: &str, places: &Places) -> Result<Started> {
+/// Starts one of [`SUBJECTS`]. Those on S3 need a bucket.
+pub(crate) fn start(name: &str, places: &Places, bucket: Option<&Bucket>) -> Result<Started> {
+    ensure!(!is_on_s3(name) || bucket.is_some(), "{name} needs a bucket");
     let home = places.work.join(name);
     std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     let started = match name {
         "longshore-sqlite" => longshore::start_on_sqlite(name, places, &home),
-        "longshore-postgres" => longshore::start_on_postgres(name, places, &home),
+        "longshore-postgres" => longshore::start_on_postgres(name, places, &home, None),
+        "longshore-s3" => longshore::start_on_postgres(name, places, &home, bucket),
         "nginx" => nginx::start(name, &home),
         "docker-registry" => distribution::start_packaged(name, &home),
         "distribution" => distribution::start_built(name, places, &home),
+        "distribution-s3" => distribution::start_on_s3(name, places, &home, bucket),
         "floor-receive" => floor::start(name, FloorMode::Receive, &home),
         "floor-hash" => floor::start(name, FloorMode::Hash, &home),
         "floor" => floor::start(name, FloorMode::Store, &home),
@@ -161,6 +187,7 @@ impl Subject {
     /// that pushes neither fill the disk nor leave the next one's window the writing of dirty pages.
     pub(crate) fn discard_blobs(&self, size: u64, since: SystemTime) -> Result<()> {
         match &self.content {
+            Some(bucket) if is_on_s3(&self.name) => minio::remove_objects(bucket, size, since),
             Some(folder) => work_folder::remove_files(folder, size, since),
             None => Ok(()),
         }

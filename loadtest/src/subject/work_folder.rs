@@ -1,6 +1,7 @@
 //! Owns the folder that all states are put into and that is thrown away at the end.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::SystemTime;
@@ -59,14 +60,7 @@ fn remove_side_by_side(folder: &Path) {
 pub(super) fn remove_files(folder: &Path, size: u64, since: SystemTime) -> Result<()> {
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            // A server removes folders of its own meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).with_context(|| format!("cannot list {}", folder.display())),
-        };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        for entry in entries_of(&folder)?.into_iter().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 waiting.push(entry.path());
@@ -77,6 +71,46 @@ pub(super) fn remove_files(folder: &Path, size: u64, since: SystemTime) -> Resul
         }
     }
     Ok(())
+}
+
+/// Removes the folders below a folder that hold a file of this name, as many bytes as that and were made since then.
+pub(super) fn remove_folders(folder: &Path, mark: &str, sizes: RangeInclusive<u64>, since: SystemTime) -> Result<()> {
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        let Some(entries) = entries_of(&folder)? else { continue };
+        if !entries.iter().any(|entry| entry.file_name() == mark) {
+            waiting.extend(entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()));
+            continue;
+        }
+        let is_new = fs::metadata(folder.join(mark)).and_then(|mark| mark.modified()).is_ok_and(|made| made >= since);
+        if is_new && sizes.contains(&bytes_below(&folder)?) {
+            // It may be gone by now; one that stays costs room alone.
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all files below a folder, without the ones that lie in it itself.
+fn bytes_below(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in entries_of(folder)?.into_iter().flatten().filter(|entry| entry.path().is_dir()) {
+        for file in entries_of(&entry.path())?.into_iter().flatten() {
+            bytes += file.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    Ok(bytes)
+}
+
+/// None if the folder has gone: a server removes folders of its own meanwhile.
+fn entries_of(folder: &Path) -> Result<Option<Vec<fs::DirEntry>>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot list {}", folder.display())),
+    };
+    let entries: std::io::Result<Vec<fs::DirEntry>> = entries.collect();
+    entries.map(Some).with_context(|| format!("cannot list {}", folder.display()))
 }
 
 #[cfg(test)]
@@ -109,6 +143,26 @@ mod tests {
         assert!(parent.join("a/b/blob").exists(), "it is older");
         remove_files(&parent, 7, now - Duration::from_secs(60)).unwrap();
         assert!(!parent.join("a/b/blob").exists());
+        assert!(parent.join("a/other").exists());
+        fs::remove_dir_all(&parent).unwrap();
+    }
+
+    #[test]
+    fn only_new_objects_of_the_size_are_removed() {
+        let parent = std::env::temp_dir().join(format!("longshore-remove-folders-{}", std::process::id()));
+        for (name, bytes) in [("a/blob", 70), ("a/other", 90)] {
+            let object = parent.join(name);
+            fs::create_dir_all(object.join("parts")).unwrap();
+            fs::write(object.join("mark"), "x").unwrap();
+            for part in ["1", "2"] {
+                fs::write(object.join("parts").join(part), vec![0; bytes / 2]).unwrap();
+            }
+        }
+        let now = SystemTime::now();
+        remove_folders(&parent, "mark", 65..=75, now + Duration::from_secs(60)).unwrap();
+        assert!(parent.join("a/blob").exists(), "it is older");
+        remove_folders(&parent, "mark", 65..=75, now - Duration::from_secs(60)).unwrap();
+        assert!(!parent.join("a/blob").exists());
         assert!(parent.join("a/other").exists());
         fs::remove_dir_all(&parent).unwrap();
     }
