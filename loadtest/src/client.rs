@@ -7,11 +7,11 @@
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::body::{BodySource, ReadyBytes};
 use crate::response::{BodySink, Framing, ReadBuffer, ResponseHead, ResponseSource};
@@ -89,13 +89,23 @@ pub(crate) struct Connection<'t> {
     unused: Box<[MaybeUninit<u8>]>,
     deadline: Instant,
     connects: u64,
+    /// What the kernel may hold of an answer, if not what it thinks right.
+    receive_buffer: Option<usize>,
 }
 
 impl<'t> Connection<'t> {
     /// A connection that is opened by its first request. Requests fail after `deadline`.
     pub(crate) fn new(target: &'t Target, deadline: Instant) -> Self {
         let unused = Box::new_uninit_slice(DISCARD_BYTES);
-        Self { target, stream: None, buffer: ReadBuffer::new(), outgoing: Vec::new(), unused, deadline, connects: 0 }
+        let (buffer, outgoing) = (ReadBuffer::new(), Vec::new());
+        Self { target, stream: None, buffer, outgoing, unused, deadline, connects: 0, receive_buffer: None }
+    }
+
+    /// Bounds what the kernel holds of an answer that has not been read: thousands of connections whose buffers grow as
+    /// they like would take all memory.
+    pub(crate) fn with_receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
     }
 
     /// The target that it leads to.
@@ -183,7 +193,7 @@ impl<'t> Connection<'t> {
 
     fn connect(&mut self) -> Result<TcpStream> {
         let authority = self.target.authority();
-        let stream = TcpStream::connect(self.target.addresses())
+        let stream = connect_to(self.target.addresses(), self.receive_buffer)
             .with_context(|| format!("cannot connect to {authority}: is the registry running there?"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(STALL))?;
@@ -192,6 +202,24 @@ impl<'t> Connection<'t> {
         self.connects += 1;
         Ok(stream)
     }
+}
+
+/// A connection to the first address that takes it.
+pub(crate) fn connect_to(addresses: &[SocketAddr], receive_buffer: Option<usize>) -> io::Result<TcpStream> {
+    let Some(bytes) = receive_buffer else {
+        return TcpStream::connect(addresses);
+    };
+    let mut refused = io::Error::new(io::ErrorKind::AddrNotAvailable, "the target has no address");
+    for address in addresses {
+        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+        // Before connecting: the window is agreed upon then.
+        socket.set_recv_buffer_size(bytes)?;
+        match socket.connect(&(*address).into()) {
+            Ok(()) => return Ok(socket.into()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 fn write_head(outgoing: &mut Vec<u8>, target: &Target, request: &Request<'_>, length: u64) {

@@ -16,13 +16,18 @@ mod load;
 mod manifest;
 mod markdown;
 mod measure;
+mod observed;
 mod process;
+mod proxy;
 mod pull;
 mod push;
 mod reading;
 mod report;
 mod response;
+mod scrape;
 mod setup;
+mod size;
+mod stampede;
 mod subject;
 mod target;
 mod upload;
@@ -41,6 +46,7 @@ use crate::floor_server::FloorServerArguments;
 use crate::growth::GrowthArguments;
 use crate::process::ServerProcesses;
 use crate::report::Report;
+use crate::stampede::StampedeArguments;
 use crate::target::Target;
 
 /// A window that is bounded by operations ends after so long all the same.
@@ -64,6 +70,8 @@ enum Command {
     Floor(FloorArguments),
     /// Measure one registry while it grows: the same operations at 10^3, 10^4, ... manifests.
     Growth(GrowthArguments),
+    /// Let many readers loose on one blob that nobody has read, and count what its object store is asked for.
+    Stampede(StampedeArguments),
     /// Be the server of the floor.
     #[command(hide = true)]
     FloorServer(FloorServerArguments),
@@ -110,6 +118,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Floor(arguments) => compare::floor(arguments),
         Command::Growth(arguments) => growth::growth(&arguments),
+        Command::Stampede(arguments) => stampede::stampede(&arguments),
         Command::FloorServer(arguments) => floor_server::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::List => {
             list();

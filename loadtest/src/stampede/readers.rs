@@ -1,0 +1,203 @@
+//! Owns the readers: a thread and a socket for each, fast ones that drop what comes in the kernel, and slow ones that
+//! take a bounded rate and hang up when the fast ones have come to their end.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::body::Sha256Digest;
+use crate::client::{Connection, Method, Request, connect_to, expect_length};
+use crate::measure::Histogram;
+use crate::pull::verify_blob;
+use crate::target::Target;
+
+/// Enough for a request on the stack; buffers are on the heap.
+const STACK_BYTES: usize = 128 << 10;
+/// How often a slow reader takes something.
+const TICK: Duration = Duration::from_millis(100);
+/// So small that the kernel cannot take the blob off the server's hands.
+const SLOW_BUFFER_BYTES: usize = 16 << 10;
+
+/// Who comes.
+#[derive(Debug, Clone)]
+pub(super) struct Crowd {
+    pub(super) fast: usize,
+    pub(super) slow: usize,
+    pub(super) slow_bytes_per_second: u64,
+    /// How many of the fast ones verify what they get.
+    pub(super) verified: usize,
+    /// The kernel's, of each fast reader.
+    pub(super) receive_buffer: usize,
+}
+
+/// What the readers saw.
+pub(super) struct Outcome {
+    /// From the request to the last byte, of fast readers that did not verify.
+    pub(super) times: Histogram,
+    /// From the first request to the end of the last fast reader.
+    pub(super) elapsed: Duration,
+    /// What all fast readers got.
+    pub(super) bytes: u64,
+    pub(super) slow_bytes: u64,
+    pub(super) failures: u64,
+    pub(super) first_failure: Option<String>,
+}
+
+/// What readers add their figures to.
+struct Board {
+    start: Barrier,
+    is_over: AtomicBool,
+    outcome: Mutex<Outcome>,
+}
+
+impl Board {
+    fn note(&self, change: impl FnOnce(&mut Outcome)) {
+        change(&mut self.outcome.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn fail(&self, error: &anyhow::Error) {
+        self.note(|outcome| {
+            outcome.failures += 1;
+            outcome.first_failure.get_or_insert_with(|| format!("{error:#}"));
+        });
+    }
+}
+
+/// Opens every connection, then has all ask for the blob in the same moment, and waits for the fast ones.
+pub(super) fn read_all(
+    target: &Target,
+    path: &str,
+    blob: (u64, Sha256Digest),
+    crowd: &Crowd,
+    deadline: Instant,
+) -> Result<Outcome> {
+    let connections = open_all(target, crowd, deadline)?;
+    let empty = Outcome {
+        times: Histogram::new(),
+        elapsed: Duration::ZERO,
+        bytes: 0,
+        slow_bytes: 0,
+        failures: 0,
+        first_failure: None,
+    };
+    let start = Barrier::new(crowd.fast + crowd.slow + 1);
+    let board = Board { start, is_over: AtomicBool::new(false), outcome: Mutex::new(empty) };
+    let elapsed = thread::scope(|scope| {
+        let board = &board;
+        let mut fast = Vec::with_capacity(crowd.fast);
+        for (index, connection) in connections.into_iter().enumerate() {
+            let verifies = index < crowd.verified;
+            fast.push(spawn(scope, move || read_fast(board, connection, path, blob, verifies)));
+        }
+        for _ in 0..crowd.slow {
+            spawn(scope, move || read_slowly(board, target, path, crowd.slow_bytes_per_second));
+        }
+        board.start.wait();
+        let began = Instant::now();
+        for reader in fast {
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        let elapsed = began.elapsed();
+        board.is_over.store(true, Ordering::Relaxed);
+        elapsed
+    });
+    let outcome = board.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Outcome { elapsed, ..outcome })
+}
+
+/// One after the other, so that no queue of connections overflows, each with an answer on it.
+fn open_all<'t>(target: &'t Target, crowd: &Crowd, deadline: Instant) -> Result<Vec<Connection<'t>>> {
+    let mut connections = Vec::with_capacity(crowd.fast);
+    for _ in 0..crowd.fast {
+        let mut connection = Connection::new(target, deadline).with_receive_buffer(crowd.receive_buffer);
+        connection.open().context("cannot open all connections: is `ulimit -n` too low?")?;
+        connections.push(connection);
+    }
+    Ok(connections)
+}
+
+/// All threads must reach the barrier, so one that cannot be made ends the program instead of hanging it.
+fn spawn<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> thread::ScopedJoinHandle<'scope, ()> {
+    thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).unwrap_or_else(|error| {
+        eprintln!("longshore-loadtest: cannot start a thread for each reader: {error}");
+        std::process::exit(1);
+    })
+}
+
+fn read_fast(
+    board: &Board,
+    mut connection: Connection<'_>,
+    path: &str,
+    (size, digest): (u64, Sha256Digest),
+    verifies: bool,
+) {
+    board.start.wait();
+    let began = Instant::now();
+    let read = if verifies {
+        verify_blob(&mut connection, path, digest)
+    } else {
+        let request = Request { method: Method::Get, path, headers: "", expected_status: 200 };
+        connection.ask(&request).and_then(|answer| expect_length(&answer, size, path))
+    };
+    match read {
+        Ok(()) => board.note(|outcome| {
+            outcome.bytes += size;
+            if !verifies {
+                outcome.times.record(began.elapsed());
+            }
+        }),
+        Err(error) => board.fail(&error),
+    }
+}
+
+fn read_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64) {
+    board.start.wait();
+    let mut bytes = 0;
+    let read = take_slowly(board, target, path, bytes_per_second, &mut bytes);
+    board.note(|outcome| outcome.slow_bytes += bytes);
+    if let Err(error) = read {
+        board.fail(&error.context("a slow reader failed"));
+    }
+}
+
+/// Takes its share at each tick until the fast readers are done or the blob ends.
+fn take_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64, bytes: &mut u64) -> Result<()> {
+    let mut stream = connect_to(target.addresses(), Some(SLOW_BUFFER_BYTES))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority())?;
+    // The end of the fast readers must be seen whether bytes come or not.
+    stream.set_read_timeout(Some(TICK))?;
+    let (began, mut buffer) = (Instant::now(), vec![0; 64 << 10]);
+    while !board.is_over.load(Ordering::Relaxed) {
+        let due = (began.elapsed().as_secs_f64() * bytes_per_second as f64) as u64;
+        let room = usize::try_from(due.saturating_sub(*bytes)).unwrap_or(usize::MAX).min(buffer.len());
+        if room == 0 {
+            thread::sleep(TICK);
+            continue;
+        }
+        match stream.read(&mut buffer[..room]) {
+            Ok(0) => break,
+            Ok(length) => {
+                let is_first = *bytes == 0;
+                ensure!(!is_first || is_success(&buffer[..length]), "{path}: refused");
+                *bytes += length as u64;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an answer begins as it should, as far as it has come.
+fn is_success(beginning: &[u8]) -> bool {
+    const EXPECTED: &[u8] = b"HTTP/1.1 200";
+    let length = beginning.len().min(EXPECTED.len());
+    beginning[..length] == EXPECTED[..length]
+}
