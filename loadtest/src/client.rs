@@ -141,12 +141,16 @@ impl<'t> Connection<'t> {
 
     /// Whether the thing is there: 200 is yes, 404 is no, everything else is an error.
     pub(crate) fn exists(&mut self, path: &str, headers: &str) -> Result<bool> {
-        let request = Request { method: Method::Head, path, headers, expected_status: 200 };
-        let response = self.round_trip(&request, &mut ReadyBytes(b""), &mut BodySink::Discard)?;
+        self.ask_whether(&Request { method: Method::Head, path, headers, expected_status: 200 }, 404)
+    }
+
+    /// Sends a request without a body: the expected status is yes, the other one no, everything else an error.
+    pub(crate) fn ask_whether(&mut self, request: &Request<'_>, no: u16) -> Result<bool> {
+        let response = self.round_trip(request, &mut ReadyBytes(b""), &mut BodySink::Discard)?;
         match response.head.status {
-            200 => Ok(true),
-            404 => Ok(false),
-            status => Err(refusal(&request, status, &[])),
+            status if status == request.expected_status => Ok(true),
+            status if status == no => Ok(false),
+            status => Err(refusal(request, status, &response.refused_with)),
         }
     }
 

@@ -30,6 +30,7 @@ mod size;
 mod stampede;
 mod subject;
 mod target;
+mod trace;
 mod upload;
 
 use std::path::PathBuf;
@@ -48,6 +49,7 @@ use crate::process::ServerProcesses;
 use crate::report::Report;
 use crate::stampede::StampedeArguments;
 use crate::target::Target;
+use crate::trace::TraceCommand;
 
 /// A window that is bounded by operations ends after so long all the same.
 const LONGEST_WINDOW: Duration = Duration::from_secs(600);
@@ -72,6 +74,9 @@ enum Command {
     Growth(GrowthArguments),
     /// Let many readers loose on one blob that nobody has read, and count what its object store is asked for.
     Stampede(StampedeArguments),
+    /// Make, look at or replay what a registry was asked for.
+    #[command(subcommand)]
+    Trace(TraceCommand),
     /// Be the server of the floor.
     #[command(hide = true)]
     FloorServer(FloorServerArguments),
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => compare::floor(arguments),
         Command::Growth(arguments) => growth::growth(&arguments),
         Command::Stampede(arguments) => stampede::stampede(&arguments),
+        Command::Trace(command) => trace::trace(&command),
         Command::FloorServer(arguments) => floor_server::serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::List => {
             list();

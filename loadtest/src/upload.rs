@@ -74,6 +74,18 @@ pub(crate) fn begin(connection: &mut Connection<'_>, repository: &str) -> Result
     session_of(connection, answer)
 }
 
+/// Asks for a blob that another repository has. False where the registry would rather have it pushed.
+pub(crate) fn mount(
+    connection: &mut Connection<'_>,
+    repository: &str,
+    digest: Sha256Digest,
+    from: &str,
+) -> Result<bool> {
+    let path = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={from}");
+    let request = Request { method: Method::Post, path: &path, headers: "", expected_status: 201 };
+    connection.ask_whether(&request, 202)
+}
+
 /// Answers the session's next location.
 fn append(connection: &mut Connection<'_>, session: &str, range: &str, body: &mut dyn BodySource) -> Result<String> {
     let headers = format!("Content-Type: application/octet-stream\r\n{range}");
