@@ -99,7 +99,7 @@ pub(crate) struct PlaceArguments {
     /// Leave that folder when all is done
     #[arg(long)]
     keep: bool,
-    /// The MinIO binary [default: in --tools, in target/tools or in PATH]
+    /// The `minio` binary [default: in --tools, in target/tools or in PATH]
     #[arg(long, value_name = "PATH")]
     minio: Option<PathBuf>,
     /// A setting of longshore beyond its address and its places; may be given many times

@@ -15,10 +15,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use self::memory::MemorySampler;
-use self::readers::Crowd;
+use self::readers::{Blob, Crowd};
 use self::tell::Stampede;
-use crate::body::{Body, Segment, Sha256Digest, UniqueBodies};
-use crate::client::Connection;
+use crate::body::{self, Body, Segment, Sha256Digest, UniqueBodies};
 use crate::compare::{OutputArguments, PlaceArguments};
 use crate::observed::Observed;
 use crate::process::Usage;
@@ -44,6 +43,9 @@ pub(crate) struct StampedeArguments {
     /// The size of the blob
     #[arg(long, default_value = "1GiB", value_name = "SIZE", value_parser = parse_size)]
     size: u64,
+    /// How many blobs of that size they read, each reader one
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=8000))]
+    blobs: u16,
     /// How many of a hundred readers are slow. The others are measured without them too
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u16).range(0..=90))]
     slow_percent: u16,
@@ -99,7 +101,8 @@ pub(crate) fn stampede(arguments: &StampedeArguments) -> Result<ExitCode> {
     for round in 0..arguments.rounds {
         for crowd in arguments.crowds() {
             eprintln!("round {}: {} fast and {} slow readers", round + 1, crowd.fast, crowd.slow);
-            found.push(let_loose(arguments, &mut observed, unique.take(arguments.size), round, &crowd)?);
+            let bodies: Vec<Body> = (0..arguments.blobs).map(|_| unique.take(arguments.size)).collect();
+            found.push(let_loose(arguments, &mut observed, &bodies, round, &crowd)?);
         }
     }
     let text = tell::table(&arguments.subject, &found);
@@ -115,15 +118,15 @@ pub(crate) fn stampede(arguments: &StampedeArguments) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Pushes a new blob, starts the server anew, so that it knows nothing of it, and lets the crowd loose.
+/// Pushes new blobs, starts the server anew, so that it knows nothing of them, and lets the crowd loose.
 fn let_loose(
     arguments: &StampedeArguments,
     observed: &mut Observed,
-    body: Body,
+    bodies: &[Body],
     round: u16,
     crowd: &Crowd,
 ) -> Result<Stampede> {
-    let digest = push(observed, body)?;
+    let blobs = push(observed, bodies)?;
     observed.subject.restart()?;
     thread::sleep(SETTLE);
     let server = observed.subject.server_alone()?;
@@ -131,15 +134,15 @@ fn let_loose(
     let (idle, all) = (server.usage()?, observed.subject.processes()?);
     let (cpu_before, passed_before) = (all.usage()?.cpu, observed.proxy.passed());
     let sampler = MemorySampler::start(observed.subject.server_alone()?)?;
-    let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
     let deadline = Instant::now() + Duration::from_secs(arguments.limit);
-    let outcome = readers::read_all(&observed.subject.target, &path, (body.size, digest), crowd, deadline)?;
+    let outcome = readers::read_all(&observed.subject.target, &blobs, crowd, deadline)?;
     let (passed, after, cpu) = (observed.proxy.passed(), server.usage()?, all.usage()?.cpu);
     let samples = sampler.stop()?;
     let capacity = scrape::hot_cache(&observed.subject.target).map(|cache| cache.capacity_bytes);
     Ok(Stampede {
         round,
-        blob_bytes: body.size,
+        blobs: blobs.len() as u64,
+        blob_bytes: arguments.size,
         crowd: crowd.clone(),
         outcome,
         passed: passed.since(passed_before),
@@ -151,11 +154,16 @@ fn let_loose(
     })
 }
 
-fn push(observed: &Observed, body: Body) -> Result<Sha256Digest> {
-    let mut segment = Segment::new();
-    let digest = body.digest(&mut segment);
-    let mut connection = Connection::new(&observed.subject.target, setup::setup_deadline());
-    upload::push_body(&mut connection, REPOSITORY, PushMethod::Monolithic, body, digest, &mut segment)
-        .context("cannot push the blob")?;
-    Ok(digest)
+fn push(observed: &Observed, bodies: &[Body]) -> Result<Vec<Blob>> {
+    let blobs = body::digests(bodies);
+    setup::in_parallel(&observed.subject.target, blobs.len() as u64, &|connection, index| {
+        let (body, digest) = blobs[index as usize];
+        upload::push_body(connection, REPOSITORY, PushMethod::Monolithic, body, digest, &mut Segment::new())
+    })
+    .context("cannot push the blobs")?;
+    let blob = |(body, digest): (Body, Sha256Digest)| {
+        let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
+        Blob { path, size: body.size, digest }
+    };
+    Ok(blobs.into_iter().map(blob).collect())
 }

@@ -34,6 +34,14 @@ pub(super) struct Crowd {
     pub(super) receive_buffer: usize,
 }
 
+/// What is read.
+#[derive(Debug)]
+pub(super) struct Blob {
+    pub(super) path: String,
+    pub(super) size: u64,
+    pub(super) digest: Sha256Digest,
+}
+
 /// What the readers saw.
 pub(super) struct Outcome {
     /// From the request to the last byte, of fast readers that did not verify.
@@ -67,14 +75,8 @@ impl Board {
     }
 }
 
-/// Opens every connection, then has all ask for the blob in the same moment, and waits for the fast ones.
-pub(super) fn read_all(
-    target: &Target,
-    path: &str,
-    blob: (u64, Sha256Digest),
-    crowd: &Crowd,
-    deadline: Instant,
-) -> Result<Outcome> {
+/// Opens every connection, then has all ask for a blob in the same moment, each the next one of them, and waits for the fast ones.
+pub(super) fn read_all(target: &Target, blobs: &[Blob], crowd: &Crowd, deadline: Instant) -> Result<Outcome> {
     let connections = open_all(target, crowd, deadline)?;
     let empty = Outcome {
         times: Histogram::new(),
@@ -90,10 +92,11 @@ pub(super) fn read_all(
         let board = &board;
         let mut fast = Vec::with_capacity(crowd.fast);
         for (index, connection) in connections.into_iter().enumerate() {
-            let verifies = index < crowd.verified;
-            fast.push(spawn(scope, move || read_fast(board, connection, path, blob, verifies)));
+            let (verifies, blob) = (index < crowd.verified, &blobs[index % blobs.len()]);
+            fast.push(spawn(scope, move || read_fast(board, connection, blob, verifies)));
         }
-        for _ in 0..crowd.slow {
+        for index in 0..crowd.slow {
+            let path = &blobs[index % blobs.len()].path;
             spawn(scope, move || read_slowly(board, target, path, crowd.slow_bytes_per_second));
         }
         board.start.wait();
@@ -131,17 +134,12 @@ fn spawn<'scope>(
     })
 }
 
-fn read_fast(
-    board: &Board,
-    mut connection: Connection<'_>,
-    path: &str,
-    (size, digest): (u64, Sha256Digest),
-    verifies: bool,
-) {
+fn read_fast(board: &Board, mut connection: Connection<'_>, blob: &Blob, verifies: bool) {
+    let (path, size) = (&blob.path, blob.size);
     board.start.wait();
     let began = Instant::now();
     let read = if verifies {
-        verify_blob(&mut connection, path, digest)
+        verify_blob(&mut connection, path, blob.digest)
     } else {
         let request = Request { method: Method::Get, path, headers: "", expected_status: 200 };
         connection.ask(&request).and_then(|answer| expect_length(&answer, size, path))

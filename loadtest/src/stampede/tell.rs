@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 use super::memory::Sample;
 use super::readers::{Crowd, Outcome};
 use super::{Passed, Usage};
-use crate::figures::mebibytes;
+use crate::figures::{mebibytes, median};
 use crate::markdown;
 use crate::report::{ratio, three_digits};
 
 /// One crowd and what came of it.
 pub(super) struct Stampede {
     pub(super) round: u16,
+    /// How many were read, and the size of each.
+    pub(super) blobs: u64,
     pub(super) blob_bytes: u64,
     pub(super) crowd: Crowd,
     pub(super) outcome: Outcome,
@@ -29,9 +31,9 @@ pub(super) struct Stampede {
 }
 
 impl Stampede {
-    /// How often the blob was read of the object store.
+    /// How often each blob was read of the object store.
     fn backend_reads(&self) -> Option<f64> {
-        ratio(self.passed.received_bytes as f64, self.blob_bytes as f64)
+        ratio(self.passed.received_bytes as f64, (self.blobs * self.blob_bytes) as f64)
     }
 
     fn peak_bytes(&self) -> u64 {
@@ -58,6 +60,7 @@ pub(super) fn table(subject: &str, found: &[Stampede]) -> String {
     let headings = [
         subject,
         "slow",
+        "blobs",
         "MiB",
         "s",
         "MB/s",
@@ -76,7 +79,8 @@ pub(super) fn table(subject: &str, found: &[Stampede]) -> String {
     let mut lines = vec![headings.map(str::to_owned).to_vec()];
     lines.extend(found.iter().map(line_of));
     let mut text = markdown::table(&lines, &[]);
-    let remarks: Vec<String> = found.iter().flat_map(remarks_of).collect();
+    let mut remarks: Vec<String> = found.iter().flat_map(remarks_of).collect();
+    remarks.extend(effect_of_slow(found));
     if !remarks.is_empty() {
         text.push_str(&format!("\n{}\n", remarks.join("\n")));
     }
@@ -90,6 +94,7 @@ fn line_of(stampede: &Stampede) -> Vec<String> {
     vec![
         stampede.crowd.fast.to_string(),
         stampede.crowd.slow.to_string(),
+        stampede.blobs.to_string(),
         three_digits(Some(mebibytes(stampede.blob_bytes))),
         three_digits(Some(elapsed)),
         three_digits(ratio(outcome.bytes as f64 / 1e6, elapsed)),
@@ -119,6 +124,17 @@ fn remarks_of(stampede: &Stampede) -> Vec<String> {
     remarks
 }
 
+/// What slow readers cost the fast ones: the medians of all rounds with them over those without.
+fn effect_of_slow(found: &[Stampede]) -> Option<String> {
+    let medians = |with_slow: bool, percent| {
+        let rounds = found.iter().filter(|stampede| (stampede.crowd.slow > 0) == with_slow);
+        median(rounds.map(|stampede| stampede.seconds(percent)).collect())
+    };
+    let times = |percent| Some(three_digits(ratio(medians(true, percent)?, medians(false, percent)?)));
+    let (p50, p99) = (times(50.0)?, times(99.0)?);
+    Some(format!("- beside slow readers, fast ones take {p50} × as long (p50), {p99} × (p99)"))
+}
+
 /// Everything, unrounded, in base units.
 pub(super) fn json(subject: &str, processors: usize, found: &[Stampede]) -> Value {
     json!({"subject": subject, "processors": processors, "stampedes": found.iter().map(json_of).collect::<Vec<_>>()})
@@ -133,6 +149,7 @@ fn json_of(stampede: &Stampede) -> Value {
         "slow_readers": stampede.crowd.slow,
         "slow_bytes_per_second": stampede.crowd.slow_bytes_per_second,
         "verified_readers": stampede.crowd.verified.min(stampede.crowd.fast),
+        "blobs": stampede.blobs,
         "blob_bytes": stampede.blob_bytes,
         "elapsed_seconds": outcome.elapsed.as_secs_f64(),
         "bytes": outcome.bytes,
@@ -175,6 +192,7 @@ mod tests {
             |mebibytes: u64| Usage { peak_bytes: mebibytes << 20, resident_bytes: mebibytes << 20, ..Usage::default() };
         Stampede {
             round: 0,
+            blobs: 1,
             blob_bytes: 1 << 30,
             crowd: Crowd { fast: 10, slow, slow_bytes_per_second: 1 << 20, verified: 1, receive_buffer: 1 << 18 },
             outcome: Outcome {
