@@ -287,6 +287,34 @@ impl Hashing {
     }
 }
 
+/// A floor in a thread of a test, with a folder of its own. It serves until the test's process ends.
+#[cfg(test)]
+pub(crate) struct FloorInThread {
+    pub(crate) target: crate::target::Target,
+    folder: PathBuf,
+}
+
+#[cfg(test)]
+impl FloorInThread {
+    pub(crate) fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("longshore-floor-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = folder.clone();
+        thread::spawn(move || serve_on(&listener, &served, FloorMode::Store));
+        Self { target: crate::target::Target::parse(&url, None).unwrap(), folder }
+    }
+}
+
+#[cfg(test)]
+impl Drop for FloorInThread {
+    fn drop(&mut self) {
+        // What is left lies among the temporary files.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -199,3 +199,48 @@ fn is_success(beginning: &[u8]) -> bool {
     let length = beginning.len().min(EXPECTED.len());
     beginning[..length] == EXPECTED[..length]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::{Body, Segment};
+    use crate::floor_server;
+    use crate::upload::{self, PushMethod};
+
+    const SIZE: u64 = 3 << 20;
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn crowd(fast: usize, slow: usize) -> Crowd {
+        Crowd { fast, slow, slow_bytes_per_second: 1 << 20, verified: 2, receive_buffer: 64 << 10 }
+    }
+
+    fn blob(digest: Sha256Digest) -> Blob {
+        Blob { path: format!("/v2/a/blobs/{digest}"), size: SIZE, digest }
+    }
+
+    #[test]
+    fn every_fast_reader_gets_all_of_it() {
+        let server = floor_server::FloorInThread::start("readers");
+        let mut segment = Segment::new();
+        let body = Body::fixed(SIZE);
+        let digest = body.digest(&mut segment);
+        let mut connection = Connection::new(&server.target, far());
+        upload::push_body(&mut connection, "a", PushMethod::Monolithic, body, digest, &mut segment).unwrap();
+        let outcome = read_all(&server.target, &[blob(digest)], &crowd(20, 3), far()).unwrap();
+        assert_eq!((outcome.failures, outcome.first_failure), (0, None));
+        assert_eq!(outcome.bytes, 20 * SIZE);
+        assert_eq!(outcome.times.count(), 18, "those who verify are not timed");
+        assert!(outcome.slow_bytes <= 3 * (SIZE + 1024));
+    }
+
+    #[test]
+    fn what_is_not_there_fails_for_every_reader() {
+        let server = floor_server::FloorInThread::start("missing");
+        let outcome = read_all(&server.target, &[blob(Sha256Digest::of(b"x"))], &crowd(5, 0), far()).unwrap();
+        assert_eq!((outcome.failures, outcome.bytes), (5, 0));
+        assert!(outcome.first_failure.is_some_and(|failure| failure.contains("404")));
+    }
+}

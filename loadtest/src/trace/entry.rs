@@ -1,32 +1,37 @@
 //! Owns one line of a trace in the schema of the IBM registry traces (FAST'18), and the request that it stands for.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::timestamp::Timestamp;
 
 /// An object of the array, with its dotted keys. What a file says beyond these is passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) host: String,
-    #[serde(rename = "http.request.duration", default)]
+    #[serde(rename = "http.request.duration", default, deserialize_with = "or_default")]
     pub(super) duration: f64,
     #[serde(rename = "http.request.method")]
     pub(super) method: String,
-    #[serde(rename = "http.request.remoteaddr", default)]
+    #[serde(rename = "http.request.remoteaddr", default, deserialize_with = "or_default")]
     pub(super) client: String,
     #[serde(rename = "http.request.uri")]
     pub(super) uri: String,
-    #[serde(rename = "http.request.useragent", default)]
+    #[serde(rename = "http.request.useragent", default, deserialize_with = "or_default")]
     pub(super) user_agent: String,
-    #[serde(rename = "http.response.status", default)]
+    #[serde(rename = "http.response.status", default, deserialize_with = "or_default")]
     pub(super) status: u16,
     /// Of a push, what was pushed: the traces have it here too.
-    #[serde(rename = "http.response.written", default)]
+    #[serde(rename = "http.response.written", default, deserialize_with = "or_default")]
     pub(super) written: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) id: String,
     pub(super) timestamp: String,
+}
+
+/// What a log does not know, it may leave out or write as `null`.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// What is replayed of an entry.
@@ -109,6 +114,14 @@ mod tests {
         assert_eq!((request.action, request.kind, request.bytes), (Action::Get, Kind::Blob, 1518));
         assert_eq!((request.repository.as_str(), request.id.as_str()), ("4715bf/b0a1", "2f9a"));
         assert_eq!(request.at.to_string(), "2017-06-20T02:41:18.399000Z");
+    }
+
+    #[test]
+    fn what_is_not_known_may_be_missing_or_null() {
+        let text = r#"{"http.request.method": "GET", "http.request.uri": "v2/a/b/blobs/x", "http.response.written": 5,
+            "http.response.status": null, "host": null, "timestamp": "2017-06-20T02:41:18Z"}"#;
+        let request = serde_json::from_str::<Entry>(text).unwrap().request().unwrap();
+        assert_eq!((request.client.as_str(), request.bytes), ("", 5));
     }
 
     #[test]

@@ -292,3 +292,81 @@ fn perform(connection: &mut Connection<'_>, segment: &mut Segment, stock: &Stock
     expect_length(&answer, bytes, &path)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor_server;
+    use crate::trace::catalog::Catalog;
+    use crate::trace::warm_up::Scale;
+
+    /// `GET alice a/b blobs x 5`, a millisecond apart.
+    fn trace(lines: &[&str]) -> String {
+        let entry = |(number, line): (usize, &&str)| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [method, client, repository, kind, id, bytes] = words[..] else { panic!("{line}") };
+            format!(
+                r#"{{"http.request.method": "{method}", "http.request.uri": "v2/{repository}/{kind}/{id}",
+                "http.request.remoteaddr": "{client}", "http.response.written": {bytes},
+                "timestamp": "2017-06-20T00:00:00.{number:03}Z"}}"#
+            )
+        };
+        format!("[{}]", lines.iter().enumerate().map(entry).collect::<Vec<_>>().join(","))
+    }
+
+    fn replayed(name: &str, lines: &[&str], pace: Pace) -> Replayed {
+        let file = std::env::temp_dir().join(format!("longshore-trace-{name}-{}", std::process::id()));
+        std::fs::write(&file, trace(lines)).unwrap();
+        let server = floor_server::FloorInThread::start(name);
+        let mut catalog = Catalog::default();
+        stream::read_file(&file, pace.limit, &mut |request| {
+            catalog.add(request);
+            Ok(())
+        })
+        .unwrap();
+        let stock = Stock::new(catalog, Scale { factor: 1.0, largest: 1 << 20 });
+        stock.warm_up(&server.target, pace.deadline).unwrap();
+        let replayed = replay(&file, &stock, &server.target, &pace).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        replayed
+    }
+
+    fn pace() -> Pace {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        Pace { connections: 4, speed: None, limit: u64::MAX, deadline, lru_bytes: 100_000, inline_max: 1000 }
+    }
+
+    fn counts(replayed: &Replayed) -> Vec<(u64, u64)> {
+        replayed.tallies.iter().map(|tally| (tally.latencies.count(), tally.bytes)).collect()
+    }
+
+    const LINES: [&str; 8] = [
+        "GET alice a/b blobs x 50000",
+        "GET bob c/d blobs x 50000",
+        "GET alice a/b blobs small 500",
+        "PUT bob c/d blobs new 70000",
+        "GET alice c/d blobs new 70000",
+        "GET carol c/d blobs new 70000",
+        "GET bob a/b blobs x 50000",
+        "HEAD bob a/b blobs x 50000",
+    ];
+
+    #[test]
+    fn what_a_trace_says_is_done() {
+        let replayed = replayed("replay", &LINES, pace());
+        assert_eq!((replayed.failures, &replayed.first_failure), (0, &None));
+        assert_eq!(counts(&replayed), [(0, 0), (6, 290_500), (1, 70_000), (0, 0)]);
+        assert_eq!(replayed.lines, Lines { requests: 7, passed_over: 1 });
+        assert_eq!(replayed.cacheable, (5, 290_000));
+        // x misses and hits, the new blob pushes it out, hits, and x misses again.
+        assert_eq!(replayed.lru.hits.hit_bytes, 50_000 + 70_000);
+        assert_eq!(replayed.endless.hits().hit_bytes, 50_000 + 70_000 + 50_000);
+    }
+
+    #[test]
+    fn a_limit_is_kept_and_a_speed_is_followed() {
+        let limited = replayed("limit", &LINES, Pace { limit: 2, speed: Some(1000.0), ..pace() });
+        assert_eq!(counts(&limited), [(0, 0), (2, 100_000), (0, 0), (0, 0)]);
+        assert_eq!(limited.lags.count(), 2);
+    }
+}

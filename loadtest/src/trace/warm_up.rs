@@ -37,6 +37,8 @@ pub(super) struct Stock {
     catalog: Catalog,
     /// By content; those that are no blobs have an empty one.
     bodies: Vec<(Body, Sha256Digest)>,
+    /// By place: what a GET of it moves.
+    bytes: Vec<u64>,
 }
 
 impl Stock {
@@ -46,7 +48,9 @@ impl Stock {
         let sizes = catalog.blob_sizes();
         let bodies: Vec<Body> =
             sizes.iter().map(|size| unique.take(if *size == 0 { 0 } else { scale.of(*size) })).collect();
-        Self { bodies: body::digests(&bodies), catalog }
+        let mut stock = Self { bodies: body::digests(&bodies), catalog, bytes: Vec::new() };
+        stock.bytes = (0..stock.catalog.places().len() as u32).map(|number| stock.bytes_to_be(number)).collect();
+        stock
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -76,6 +80,10 @@ impl Stock {
 
     /// What a GET of it moves.
     pub(super) fn bytes(&self, number: u32) -> u64 {
+        self.bytes[number as usize]
+    }
+
+    fn bytes_to_be(&self, number: u32) -> u64 {
         match self.kind(number) {
             Kind::Blob => self.body(number).0.size,
             Kind::Manifest => self.manifest(number).len() as u64,
