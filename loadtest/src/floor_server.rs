@@ -287,60 +287,53 @@ impl Hashing {
     }
 }
 
-/// A floor in a thread of a test, with a folder of its own. It serves until the test's process ends.
+/// A floor for tests of whatever talks to a server.
 #[cfg(test)]
-pub(crate) struct FloorInThread {
-    pub(crate) target: crate::target::Target,
-    folder: PathBuf,
-}
+pub(crate) mod in_thread {
+    use super::*;
+    use crate::target::Target;
 
-#[cfg(test)]
-impl FloorInThread {
-    pub(crate) fn start(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("longshore-floor-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let served = folder.clone();
-        thread::spawn(move || serve_on(&listener, &served, FloorMode::Store));
-        Self { target: crate::target::Target::parse(&url, None).unwrap(), folder }
+    /// A server with a folder of its own. It serves until the test's process ends.
+    pub(crate) struct FloorInThread {
+        pub(crate) target: Target,
+        folder: PathBuf,
     }
-}
 
-#[cfg(test)]
-impl Drop for FloorInThread {
-    fn drop(&mut self) {
-        // What is left lies among the temporary files.
-        let _ = std::fs::remove_dir_all(&self.folder);
+    impl FloorInThread {
+        pub(crate) fn start(name: &str, mode: FloorMode) -> Self {
+            let folder = std::env::temp_dir().join(format!("longshore-floor-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let served = folder.clone();
+            thread::spawn(move || serve_on(&listener, &served, mode));
+            Self { target: Target::parse(&url, None).unwrap(), folder }
+        }
+    }
+
+    impl Drop for FloorInThread {
+        fn drop(&mut self) {
+            // What is left lies among the temporary files.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::in_thread::FloorInThread;
     use super::*;
     use crate::body::{Segment, UniqueBodies};
     use crate::client::Connection;
     use crate::pull::verify_blob;
     use crate::setup;
-    use crate::target::Target;
     use crate::upload::{PushMethod, push_body};
-
-    /// Serves for the rest of the test program's life.
-    fn floor(folder: &Path, mode: FloorMode) -> Target {
-        std::fs::create_dir_all(folder).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let folder = folder.to_owned();
-        thread::spawn(move || serve_on(&listener, &folder, mode));
-        Target::parse(&url, None).unwrap()
-    }
 
     #[test]
     fn what_is_pushed_in_any_way_can_be_read_where_it_is_stored() {
-        let folder = std::env::temp_dir().join(format!("longshore-floor-{}", std::process::id()));
         for mode in [FloorMode::Receive, FloorMode::Hash, FloorMode::Store] {
-            let target = floor(&folder, mode);
-            let mut connection = Connection::new(&target, setup::setup_deadline());
+            let floor = FloorInThread::start(mode.name(), mode);
+            let mut connection = Connection::new(&floor.target, setup::setup_deadline());
             for method in [PushMethod::Monolithic, PushMethod::OnePatch, PushMethod::Chunked] {
                 let body = UniqueBodies::from_clock().take((9 << 20) + 5);
                 let mut segment = Segment::new();
@@ -353,18 +346,15 @@ mod tests {
                 }
             }
         }
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn a_wrong_digest_is_refused() {
-        let folder = std::env::temp_dir().join(format!("longshore-floor-digest-{}", std::process::id()));
-        let target = floor(&folder, FloorMode::Store);
-        let mut connection = Connection::new(&target, setup::setup_deadline());
+        let floor = FloorInThread::start("digest", FloorMode::Store);
+        let mut connection = Connection::new(&floor.target, setup::setup_deadline());
         let (body, other) = (UniqueBodies::from_clock().take(10), Sha256Digest::of(b"other"));
         let refused = push_body(&mut connection, "any", PushMethod::Monolithic, body, other, &mut Segment::new());
         assert!(refused.unwrap_err().to_string().contains("status 500"));
         assert!(!connection.exists(&format!("/v2/any/blobs/{other}"), "").unwrap());
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

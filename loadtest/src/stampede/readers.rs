@@ -204,7 +204,8 @@ fn is_success(beginning: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::body::{Body, Segment};
-    use crate::floor_server;
+    use crate::floor_server::FloorMode;
+    use crate::floor_server::in_thread::FloorInThread;
     use crate::upload::{self, PushMethod};
 
     const SIZE: u64 = 3 << 20;
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_fast_reader_gets_all_of_it() {
-        let server = floor_server::FloorInThread::start("readers");
+        let server = FloorInThread::start("readers", FloorMode::Store);
         let mut segment = Segment::new();
         let body = Body::fixed(SIZE);
         let digest = body.digest(&mut segment);
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_fails_for_every_reader() {
-        let server = floor_server::FloorInThread::start("missing");
+        let server = FloorInThread::start("missing", FloorMode::Store);
         let outcome = read_all(&server.target, &[blob(Sha256Digest::of(b"x"))], &crowd(5, 0), far()).unwrap();
         assert_eq!((outcome.failures, outcome.bytes), (5, 0));
         assert!(outcome.first_failure.is_some_and(|failure| failure.contains("404")));

@@ -296,7 +296,8 @@ fn perform(connection: &mut Connection<'_>, segment: &mut Segment, stock: &Stock
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::floor_server;
+    use crate::floor_server::FloorMode;
+    use crate::floor_server::in_thread::FloorInThread;
     use crate::trace::catalog::Catalog;
     use crate::trace::warm_up::Scale;
 
@@ -317,7 +318,7 @@ mod tests {
     fn replayed(name: &str, lines: &[&str], pace: Pace) -> Replayed {
         let file = std::env::temp_dir().join(format!("longshore-trace-{name}-{}", std::process::id()));
         std::fs::write(&file, trace(lines)).unwrap();
-        let server = floor_server::FloorInThread::start(name);
+        let server = FloorInThread::start(name, FloorMode::Store);
         let mut catalog = Catalog::default();
         stream::read_file(&file, pace.limit, &mut |request| {
             catalog.add(request);
