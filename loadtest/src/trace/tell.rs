@@ -135,32 +135,7 @@ fn remarks(report: &Report) -> Vec<String> {
 /// Everything, unrounded, in base units.
 pub(super) fn json(report: &Report) -> Value {
     let replayed = &report.replayed;
-    let classes = CLASSES.iter().zip(&replayed.tallies).map(|((.., name), tally)| {
-        let latency = |percent| tally.latencies.percentile(percent).as_secs_f64();
-        json!({
-            "request": name,
-            "count": tally.latencies.count(),
-            "bytes": tally.bytes,
-            "latency_seconds": {
-                "mean": tally.latencies.mean().as_secs_f64(),
-                "p50": latency(50.0),
-                "p90": latency(90.0),
-                "p99": latency(99.0),
-                "max": tally.latencies.max().as_secs_f64(),
-            },
-        })
-    });
-    let caches = report.caches().map(|(name, hits)| {
-        json!({
-            "cache": name,
-            "requests": hits.requests,
-            "bytes": hits.bytes,
-            "hit_requests": hits.hit_requests,
-            "hit_bytes": hits.hit_bytes,
-            "hit_ratio_of_requests": ratio(hits.hit_requests as f64, hits.requests as f64),
-            "hit_ratio_of_bytes": ratio(hits.hit_bytes as f64, hits.bytes as f64),
-        })
-    });
+    let classes = CLASSES.iter().zip(&replayed.tallies).map(|((.., name), tally)| json_of_class(name, tally));
     let hot_cache = report.hot_cache.map(|(before, after)| {
         json!({
             "capacity_bytes": after.capacity_bytes,
@@ -177,7 +152,7 @@ pub(super) fn json(report: &Report) -> Value {
         "failures": replayed.failures,
         "first_failure": replayed.first_failure,
         "classes": classes.collect::<Vec<_>>(),
-        "caches": caches,
+        "caches": report.caches().map(json_of_cache),
         "hot_cache": hot_cache,
         "lag_seconds": {"p50": lag(50.0), "p99": lag(99.0), "max": replayed.lags.max().as_secs_f64()},
         "store": {
@@ -190,6 +165,34 @@ pub(super) fn json(report: &Report) -> Value {
         "server_peak_bytes": report.peak_bytes,
         "inline_max_bytes": report.inline_max,
         "inline_gets": report.inline_gets(),
+    })
+}
+
+fn json_of_class(name: &str, tally: &Tally) -> Value {
+    let latency = |percent| tally.latencies.percentile(percent).as_secs_f64();
+    json!({
+        "request": name,
+        "count": tally.latencies.count(),
+        "bytes": tally.bytes,
+        "latency_seconds": {
+            "mean": tally.latencies.mean().as_secs_f64(),
+            "p50": latency(50.0),
+            "p90": latency(90.0),
+            "p99": latency(99.0),
+            "max": tally.latencies.max().as_secs_f64(),
+        },
+    })
+}
+
+fn json_of_cache((name, hits): (String, Hits)) -> Value {
+    json!({
+        "cache": name,
+        "requests": hits.requests,
+        "bytes": hits.bytes,
+        "hit_requests": hits.hit_requests,
+        "hit_bytes": hits.hit_bytes,
+        "hit_ratio_of_requests": ratio(hits.hit_requests as f64, hits.requests as f64),
+        "hit_ratio_of_bytes": ratio(hits.hit_bytes as f64, hits.bytes as f64),
     })
 }
 
