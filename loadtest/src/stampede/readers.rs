@@ -2,6 +2,7 @@
 //! take a bounded rate and hang up when the fast ones have come to their end.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
@@ -78,16 +79,8 @@ impl Board {
 /// Opens every connection, then has all ask for a blob in the same moment, each the next one of them, and waits for the fast ones.
 pub(super) fn read_all(target: &Target, blobs: &[Blob], crowd: &Crowd, deadline: Instant) -> Result<Outcome> {
     let connections = open_all(target, crowd, deadline)?;
-    let empty = Outcome {
-        times: Histogram::new(),
-        elapsed: Duration::ZERO,
-        bytes: 0,
-        slow_bytes: 0,
-        failures: 0,
-        first_failure: None,
-    };
     let start = Barrier::new(crowd.fast + crowd.slow + 1);
-    let board = Board { start, is_over: AtomicBool::new(false), outcome: Mutex::new(empty) };
+    let board = Board { start, is_over: AtomicBool::new(false), outcome: Mutex::new(nothing()) };
     let elapsed = thread::scope(|scope| {
         let board = &board;
         let mut fast = Vec::with_capacity(crowd.fast);
@@ -96,8 +89,8 @@ pub(super) fn read_all(target: &Target, blobs: &[Blob], crowd: &Crowd, deadline:
             fast.push(spawn(scope, move || read_fast(board, connection, blob, verifies)));
         }
         for index in 0..crowd.slow {
-            let path = &blobs[index % blobs.len()].path;
-            spawn(scope, move || read_slowly(board, target, path, crowd.slow_bytes_per_second));
+            let blob = &blobs[index % blobs.len()];
+            spawn(scope, move || read_slowly(board, target, blob, crowd.slow_bytes_per_second));
         }
         board.start.wait();
         let began = Instant::now();
@@ -110,6 +103,17 @@ pub(super) fn read_all(target: &Target, blobs: &[Blob], crowd: &Crowd, deadline:
     });
     let outcome = board.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Outcome { elapsed, ..outcome })
+}
+
+fn nothing() -> Outcome {
+    Outcome {
+        times: Histogram::new(),
+        elapsed: Duration::ZERO,
+        bytes: 0,
+        slow_bytes: 0,
+        failures: 0,
+        first_failure: None,
+    }
 }
 
 /// One after the other, so that no queue of connections overflows, each with an answer on it.
@@ -155,10 +159,14 @@ fn read_fast(board: &Board, mut connection: Connection<'_>, blob: &Blob, verifie
     }
 }
 
-fn read_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64) {
+fn read_slowly(board: &Board, target: &Target, blob: &Blob, bytes_per_second: u64) {
+    let (path, stream) = (&blob.path, connect_to(target.addresses(), Some(SLOW_BUFFER_BYTES)));
     board.start.wait();
     let mut bytes = 0;
-    let read = take_slowly(board, target, path, bytes_per_second, &mut bytes);
+    let read = stream.context("cannot connect").and_then(|mut stream| {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority())?;
+        take_slowly(board, &mut stream, blob, bytes_per_second, &mut bytes)
+    });
     board.note(|outcome| outcome.slow_bytes += bytes);
     if let Err(error) = read {
         board.fail(&error.context("a slow reader failed"));
@@ -166,9 +174,13 @@ fn read_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64
 }
 
 /// Takes its share at each tick until the fast readers are done or the blob ends.
-fn take_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64, bytes: &mut u64) -> Result<()> {
-    let mut stream = connect_to(target.addresses(), Some(SLOW_BUFFER_BYTES))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority())?;
+fn take_slowly(
+    board: &Board,
+    stream: &mut TcpStream,
+    blob: &Blob,
+    bytes_per_second: u64,
+    bytes: &mut u64,
+) -> Result<()> {
     // The end of the fast readers must be seen whether bytes come or not.
     stream.set_read_timeout(Some(TICK))?;
     let (began, mut buffer) = (Instant::now(), vec![0; 64 << 10]);
@@ -180,10 +192,13 @@ fn take_slowly(board: &Board, target: &Target, path: &str, bytes_per_second: u64
             continue;
         }
         match stream.read(&mut buffer[..room]) {
-            Ok(0) => break,
+            Ok(0) => {
+                ensure!(*bytes >= blob.size, "{}: ended after {bytes} bytes", blob.path);
+                break;
+            }
             Ok(length) => {
                 let is_first = *bytes == 0;
-                ensure!(!is_first || is_success(&buffer[..length]), "{path}: refused");
+                ensure!(!is_first || is_success(&buffer[..length]), "{}: refused", blob.path);
                 *bytes += length as u64;
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
@@ -235,6 +250,27 @@ mod tests {
         assert_eq!(outcome.bytes, 20 * SIZE);
         assert_eq!(outcome.times.count(), 18, "those who verify are not timed");
         assert!(outcome.slow_bytes <= 3 * (SIZE + 1024));
+    }
+
+    #[test]
+    fn a_slow_reader_that_is_cut_off_has_failed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::parse(&format!("http://{}", listener.local_addr().unwrap()), None).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\nsome").unwrap();
+        });
+        let board = Board { start: Barrier::new(1), is_over: AtomicBool::new(false), outcome: Mutex::new(nothing()) };
+        read_slowly(&board, &target, &blob(Sha256Digest::of(b"x")), 1 << 20);
+        server.join().unwrap();
+        let failure = board.outcome.into_inner().unwrap().first_failure.unwrap();
+        assert!(failure.contains("ended after"), "{failure}");
     }
 
     #[test]
