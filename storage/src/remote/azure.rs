@@ -12,8 +12,9 @@ use crate::Result;
 use futures_util::future::BoxFuture;
 use longshore_config::Azure;
 use object_store::{
-    Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    Error, MultipartId, ObjectStoreExt,
     azure::{MicrosoftAzure, MicrosoftAzureBuilder},
+    multipart::MultipartStore,
     path::Path,
 };
 use std::sync::Arc;
@@ -37,17 +38,21 @@ pub(super) const ADVICE: Advice = Advice {
 };
 
 impl CloudStore for MicrosoftAzure {
-    /// A blob that is put drops the blocks that wait at its key: an empty one, for a moment, where there is none yet. Where
-    /// there is one the blocks were committed, or are none of its.
+    /// Blocks that wait are dropped when a list without them is committed: an empty one, and the empty blob that it makes is
+    /// deleted. Where there is a blob already the upload has become it; none comes between, for an upload that is aborted
+    /// has no writer any more.
     fn abort_upload<'call>(
         &'call self,
         path: &'call Path,
-        _upload: &'call MultipartId,
+        upload: &'call MultipartId,
     ) -> BoxFuture<'call, object_store::Result<()>> {
         Box::pin(async move {
-            match self.put_opts(path, PutPayload::default(), PutMode::Create.into()).await {
-                Ok(_) => self.delete(path).await,
-                Err(Error::AlreadyExists { .. }) => Ok(()),
+            match self.head(path).await {
+                Ok(_) => Ok(()),
+                Err(Error::NotFound { .. }) => {
+                    self.complete_multipart(path, upload, Vec::new()).await?;
+                    self.delete(path).await
+                }
                 Err(error) => Err(error),
             }
         })
