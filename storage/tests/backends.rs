@@ -248,7 +248,7 @@ async fn an_upload_without_parts_can_be_aborted(backend: Arc<dyn Backend>) {
     let key = ObjectKey::random();
     let upload = backend.begin(&key).await.unwrap();
     backend.abort(&key, &upload).await.unwrap();
-    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
+    assert!(backend.uploads(&key).await.unwrap().is_empty());
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
 }
 
@@ -273,7 +273,7 @@ async fn an_object_outlives_the_end_of_its_upload(backend: Arc<dyn Backend>) {
 
 async fn uploads_are_listed_until_they_end(backend: Arc<dyn Backend>) {
     let (key, another) = (ObjectKey::random(), ObjectKey::random());
-    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
+    assert!(backend.uploads(&key).await.unwrap().is_empty());
     let (first, second) = (backend.begin(&key).await.unwrap(), backend.begin(&key).await.unwrap());
     let others = backend.begin(&another).await.unwrap();
     let name = backend.put_part(&key, &second, 0, vec![bytes(10, 13)]).await.unwrap();
@@ -285,10 +285,10 @@ async fn uploads_are_listed_until_they_end(backend: Arc<dyn Backend>) {
         begun.sort();
         assert_eq!(listed, begun);
         backend.abort(&key, &first).await.unwrap();
-        assert_eq!(backend.uploads(&key).await.unwrap(), [second.clone()]);
+        assert_eq!(backend.uploads(&key).await.unwrap(), std::slice::from_ref(&second));
     }
     backend.complete(&key, &second, vec![(0, name)]).await.unwrap();
-    assert_eq!(backend.uploads(&key).await.unwrap(), [String::new(); 0]);
+    assert!(backend.uploads(&key).await.unwrap().is_empty());
     backend.abort(&another, &others).await.unwrap();
 }
 
