@@ -374,15 +374,29 @@ fn credentials_of_s3_are_found_where_the_machine_has_them() {
     let json = format!(
         r#"{{"AccessKeyId":"{ACCESS_KEY}","SecretAccessKey":"{SECRET_KEY}","Token":"","Expiration":"2999-01-01T00:00:00Z"}}"#
     );
-    let address = serve(json);
+    let address = serve("200 OK", json);
     run(&mut on_yours(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("http://{address}/role"))], home.path()));
 
     let nowhere = run_refused(&mut on_yours(&[], home.path()));
     assert!(nowhere.contains("no credentials: "), "{nowhere}");
 }
 
-/// A server that answers everything with this JSON, on loopback.
-fn serve(json: String) -> std::net::SocketAddr {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_is_not_lost_because_something_is_not_found() {
+    let nowhere = S3 { bucket: "no-such-bucket".to_owned(), ..s3_settings() };
+    let astray = S3 { endpoint: Some(format!("http://{}", serve("404 Not Found", "{}".to_owned()))), ..s3_settings() };
+    for (settings, reason) in [(nowhere, "NoSuchBucket"), (astray, "404")] {
+        let (backend, key) = (s3_backend(&settings).unwrap(), ObjectKey::random());
+        let part = backend.put_part(&key, "upload", 0, vec![bytes(10, 14)]).await.unwrap_err();
+        let completed = backend.complete(&key, "upload", vec!["part".to_owned()]).await.unwrap_err();
+        for error in [part, completed] {
+            assert!(matches!(&error, Error::Backend { reason: told, .. } if told.contains(reason)), "{error}");
+        }
+    }
+}
+
+/// A server on loopback that answers everything with this status and JSON.
+fn serve(status: &'static str, json: String) -> std::net::SocketAddr {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -390,7 +404,10 @@ fn serve(json: String) -> std::net::SocketAddr {
         for mut client in listener.incoming().flatten() {
             let _ = client.read(&mut [0; 4096]);
             let head = format!("content-type: application/json\r\ncontent-length: {}\r\nconnection: close", json.len());
-            let _ = write!(client, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n{json}");
+            let _ = write!(client, "HTTP/1.1 {status}\r\n{head}\r\n\r\n{json}");
+            // What is left of the request is read, or closing would take the answer back.
+            let _ = client.shutdown(std::net::Shutdown::Write);
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
         }
     });
     address

@@ -12,7 +12,7 @@ use aws_credential_types::{
 use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient, timeout::TimeoutConfig},
-    error::{DisplayErrorContext, ProvideErrorMetadata},
+    error::{ProvideErrorMetadata, SdkError},
     types::{CompletedMultipartUpload, CompletedPart},
 };
 use aws_smithy_http_client::tls;
@@ -92,7 +92,7 @@ impl CredentialProvider for FoundCredentials {
         Box::pin(async move {
             let found = self.get().await.map_err(|error| object_store::Error::Generic {
                 store: "S3",
-                source: Box::new(NoCredentials(DisplayErrorContext(error).to_string())),
+                source: Box::new(NoCredentials(with_causes(&error))),
             })?;
             Ok(Arc::new(AwsCredential {
                 key_id: found.access_key_id().to_owned(),
@@ -201,13 +201,19 @@ fn completed(number: u32, name: &str) -> CompletedPart {
 }
 
 /// Code and message, as the other calls tell them.
-fn told<E>(error: &aws_sdk_s3::error::SdkError<E>) -> String
+fn told<E>(error: &SdkError<E>) -> String
 where
-    aws_sdk_s3::error::SdkError<E>: ProvideErrorMetadata + std::error::Error,
+    SdkError<E>: ProvideErrorMetadata + std::error::Error,
 {
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => DisplayErrorContext(error).to_string(),
+        _ => with_causes(error),
     }
+}
+
+/// An error of the SDK says little without its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let texts: Vec<_> = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    texts.join(": ")
 }
