@@ -1,6 +1,6 @@
 //! One test, both databases; and with objects in an object store as well.
 
-use crate::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
+use crate::minio::Minio;
 use crate::postgres::Postgres;
 use std::path::Path;
 
@@ -33,16 +33,7 @@ impl Backend {
         if self != Self::S3 {
             return Vec::new();
         }
-        let server = Minio::shared();
-        let (url, prefix) = (server.url(), server.new_prefix());
-        let settings = [
-            ("bucket", BUCKET),
-            ("endpoint", &url),
-            ("prefix", &prefix),
-            ("access_key_id", ACCESS_KEY),
-            ("secret_access_key", SECRET_KEY),
-        ];
-        settings.map(|(key, value)| (format!("storage.s3.{key}"), value.to_owned())).to_vec()
+        Minio::shared().new_store()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The harness of the end-to-end tests: a throw-away Postgres, the real server as a child process, a proxy that stops
-//! traffic where a test wants it, a thin registry client, and images made without a network.
+//! traffic where a test wants it, a balancer, a thin registry client, and images made without a network.
 //!
 //! Nothing here knows the crates under test: the server is met as a program and over its socket, so that `metadata`
 //! may use this crate for its own tests. Everything started is ended, also when the test panics or its process is
@@ -7,6 +7,7 @@
 
 pub mod azurite;
 pub mod backends;
+pub mod balancer;
 #[cfg(feature = "end-to-end")]
 pub mod client;
 pub mod gcs;

@@ -69,6 +69,20 @@ impl Minio {
         format!("registry-{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The settings of a registry whose objects lie here, in a folder that nobody else has.
+    #[must_use]
+    pub fn new_store(&self) -> Vec<(String, String)> {
+        let (url, prefix) = (self.url(), self.new_prefix());
+        let settings = [
+            ("bucket", BUCKET),
+            ("endpoint", &url),
+            ("prefix", &prefix),
+            ("access_key_id", ACCESS_KEY),
+            ("secret_access_key", SECRET_KEY),
+        ];
+        settings.map(|(key, value)| (format!("storage.s3.{key}"), value.to_owned())).to_vec()
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill9(&mut self) {
         self.service.kill9();

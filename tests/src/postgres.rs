@@ -22,12 +22,22 @@ pub enum Durability {
     None,
 }
 
+/// How a server is stopped; the modes of `pg_ctl stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// In good order: what was committed is on the disk.
+    Fast,
+    /// As in a crash: what was committed and not waited for (`synchronous_commit = off`) may be lost.
+    Immediate,
+}
+
 /// A running Postgres server on 127.0.0.1 (and on a Unix socket), user `postgres`, no password.
 #[derive(Debug)]
 pub struct Postgres {
     // Before the directory: the server ends before its files go.
-    _service: Service,
-    _scratch: Scratch,
+    service: Service,
+    scratch: Scratch,
+    durability: Durability,
     port: u16,
 }
 
@@ -43,20 +53,29 @@ impl Postgres {
     #[must_use]
     pub fn start(durability: Durability) -> Self {
         let scratch = Scratch::short("longshore-postgres");
-        let data = initialise(&scratch);
-        let log = scratch.join("log");
+        initialise(&scratch);
         // The port is free when it is looked up, and a stranger may take it before Postgres does: then the next is taken.
         loop {
             let port = free_port();
-            let mut service = start_server(&scratch, &data, port, durability, &log);
-            let state = service.wait_until("ready", || state_of(&data, &log));
-            match state {
-                State::Ready => {
-                    return Self { _service: service, _scratch: scratch, port };
-                }
-                State::PortTaken => drop(fs::remove_file(&log)),
+            if let Some(service) = launch(&scratch, port, durability) {
+                return Self { service, scratch, durability, port };
             }
         }
+    }
+
+    /// Ends it: transactions that are open are given up, and clients told so.
+    pub fn stop(&mut self, stop: Stop) {
+        self.service.signal(match stop {
+            Stop::Fast => "INT",
+            Stop::Immediate => "QUIT",
+        });
+        self.service.wait_for_its_end();
+    }
+
+    /// Starts it again on the same data and the same port, after [`Postgres::stop`].
+    pub fn restart(&mut self) {
+        let service = launch(&self.scratch, self.port, self.durability);
+        self.service = service.expect("the port was its own a moment ago");
     }
 
     /// Creates an empty database and returns its URL, `postgres://postgres@127.0.0.1:PORT/NAME`.
@@ -72,32 +91,45 @@ impl Postgres {
     }
 }
 
-enum State {
-    Ready,
-    PortTaken,
+/// None where a stranger has taken the port.
+fn launch(scratch: &Scratch, port: u16, durability: Durability) -> Option<Service> {
+    let log = scratch.join("log");
+    drop(fs::remove_file(&log));
+    let mut service = start_server(scratch, port, durability, &log);
+    let pid = service.pid().to_string();
+    let is_ready = service.wait_until("ready", || is_ready(scratch, &pid, &log));
+    is_ready.then_some(service)
 }
 
-/// What Postgres has come to so far: the eighth line of its pid file says "ready" once it takes connections.
-fn state_of(data: &Path, log: &Path) -> Option<State> {
-    let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-    if pid_file.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
-        return Some(State::Ready);
+/// What Postgres has come to so far: the eighth line of its pid file says "ready" once it takes connections. A file of
+/// an earlier server may still be there.
+fn is_ready(scratch: &Scratch, pid: &str, log: &Path) -> Option<bool> {
+    let pid_file = fs::read_to_string(scratch.join("data/postmaster.pid")).unwrap_or_default();
+    let lines: Vec<&str> = pid_file.lines().map(str::trim).collect();
+    if lines.first() == Some(&pid) && lines.get(7) == Some(&"ready") {
+        return Some(true);
     }
     let log = fs::read_to_string(log).unwrap_or_default();
-    log.contains("Address already in use").then_some(State::PortTaken)
+    log.contains("Address already in use").then_some(false)
 }
 
-fn initialise(scratch: &Scratch) -> PathBuf {
-    let data = scratch.join("data");
+fn initialise(scratch: &Scratch) {
     let mut initdb = as_postgres(&postgres_program("initdb"), scratch.path());
-    initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C"]);
+    initdb
+        .arg("-D")
+        .arg(scratch.join("data"))
+        .args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8", "--locale", "C"]);
     run(initdb.arg("--no-instructions"));
-    data
 }
 
-fn start_server(scratch: &Scratch, data: &Path, port: u16, durability: Durability, log: &Path) -> Service {
+fn start_server(scratch: &Scratch, port: u16, durability: Durability, log: &Path) -> Service {
     let mut command = as_postgres(&postgres_program("postgres"), scratch.path());
-    command.arg("-D").arg(data).arg("-k").arg(scratch.path()).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+    command.arg("-D").arg(scratch.join("data")).arg("-k").arg(scratch.path()).args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port.to_string(),
+    ]);
     command.args(["-c", "max_connections=300", "-c", "shared_buffers=64MB"]);
     if durability == Durability::None {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
@@ -142,6 +174,19 @@ fn postgres_program(name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_committed_is_there_after_it_was_stopped() {
+        let mut postgres = Postgres::start(Durability::Full);
+        let url = postgres.create_database();
+        ask(&url, "CREATE TABLE kept (id bigint)");
+        for stop in [Stop::Fast, Stop::Immediate] {
+            ask(&url, "INSERT INTO kept VALUES (1)");
+            postgres.stop(stop);
+            postgres.restart();
+        }
+        assert_eq!(ask(&url, "SELECT count(*) FROM kept"), "2");
+    }
 
     fn ask(url: &str, question: &str) -> String {
         run(Command::new(postgres_program("psql")).args(["-X", "-A", "-t", "-c", question, url])).trim().to_owned()

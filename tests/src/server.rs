@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use crate::backends::Backend;
+use crate::minio::Minio;
+use crate::postgres::Postgres;
 use crate::scratch::Scratch;
 use crate::service::Service;
 
@@ -14,13 +16,23 @@ use crate::service::Service;
 pub struct Options {
     backend: Backend,
     settings: Vec<(String, String)>,
+    /// How far its clock is off, in the words of `faketime`.
+    skew: Option<String>,
 }
 
 impl Options {
     /// The defaults, on `backend`.
     #[must_use]
     pub fn on(backend: Backend) -> Self {
-        Self { backend, settings: Vec::new() }
+        Self { backend, settings: Vec::new(), skew: None }
+    }
+
+    /// The defaults, on a database and in a bucket of the test's own, which it may stop.
+    #[must_use]
+    pub fn over(postgres: &Postgres, minio: &Minio) -> Self {
+        let store = minio.new_store();
+        let options = Self::on(Backend::S3).set("database.url", &postgres.create_database());
+        store.iter().fold(options, |options, (key, value)| options.set(key, value))
     }
 
     /// Adds a setting, such as `set("manifests.sparse_indexes", "allow")`.
@@ -28,6 +40,24 @@ impl Options {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Lets the server's clock be off by so much, such as `+14m` or `-1h`. What only measures time goes right.
+    #[must_use]
+    pub fn skewed(mut self, by: &str) -> Self {
+        self.skew = Some(by.to_owned());
+        self
+    }
+
+    fn has(&self, prefix: &str) -> bool {
+        self.settings.iter().any(|(key, _)| key.starts_with(prefix))
+    }
+
+    /// Adds a setting that the test did not give.
+    fn complete(&mut self, key: &str, value: impl FnOnce() -> String) {
+        if !self.has(key) {
+            self.settings.push((key.to_owned(), value()));
+        }
     }
 }
 
@@ -37,24 +67,25 @@ pub struct Server {
     // Before the directory: the server ends before its files go.
     service: Service,
     scratch: Scratch,
-    settings: Vec<(String, String)>,
+    options: Options,
     url: String,
 }
 
 impl Server {
-    /// Starts a server with an empty database and an empty store, and waits until it takes connections.
+    /// Starts a server with an empty database and an empty store, unless the options name others, and waits until it
+    /// takes connections.
     #[must_use]
-    pub fn start(options: Options) -> Self {
+    pub fn start(mut options: Options) -> Self {
         let scratch = Scratch::new("server");
-        let mut settings = vec![
-            ("http.address".to_owned(), "127.0.0.1:0".to_owned()),
-            ("database.url".to_owned(), options.backend.new_database(scratch.path())),
-            ("storage.path".to_owned(), scratch.join("data").display().to_string()),
-        ];
-        settings.extend(options.backend.new_store());
-        settings.extend(options.settings);
-        let (service, url) = launch(&scratch, &settings);
-        Self { service, scratch, settings, url }
+        let backend = options.backend;
+        options.complete("http.address", || "127.0.0.1:0".to_owned());
+        options.complete("database.url", || backend.new_database(scratch.path()));
+        options.complete("storage.path", || scratch.join("data").display().to_string());
+        if !options.has("storage.s3.") {
+            options.settings.extend(backend.new_store());
+        }
+        let (service, url) = launch(&scratch, &options);
+        Self { service, scratch, options, url }
     }
 
     /// Starts another server on the same database and the same objects.
@@ -63,13 +94,22 @@ impl Server {
     /// Where the objects are files: those have one server.
     #[must_use]
     pub fn replica(&self) -> Self {
-        assert!(self.settings.iter().any(|(key, _)| key.starts_with("storage.s3.")), "files have one server");
+        self.replica_with(|options| options)
+    }
+
+    /// As [`Server::replica`], with other options in some things.
+    ///
+    /// # Panics
+    /// Where the objects are files: those have one server.
+    #[must_use]
+    pub fn replica_with(&self, change: impl FnOnce(Options) -> Options) -> Self {
+        assert!(self.options.has("storage.s3."), "files have one server");
         let scratch = Scratch::new("replica");
-        let mut settings = self.settings.clone();
-        settings.push(("http.address".to_owned(), "127.0.0.1:0".to_owned()));
-        settings.push(("storage.path".to_owned(), scratch.join("data").display().to_string()));
-        let (service, url) = launch(&scratch, &settings);
-        Self { service, scratch, settings, url }
+        let data = scratch.join("data").display().to_string();
+        let options = self.options.clone().set("http.address", "127.0.0.1:0").set("storage.path", &data);
+        let options = change(options);
+        let (service, url) = launch(&scratch, &options);
+        Self { service, scratch, options, url }
     }
 
     /// The program that is started.
@@ -105,7 +145,7 @@ impl Server {
     /// The URL of its database.
     #[must_use]
     pub fn database_url(&self) -> &str {
-        let url = self.settings.iter().rev().find(|(key, _)| key == "database.url");
+        let url = self.options.settings.iter().rev().find(|(key, _)| key == "database.url");
         url.map(|(_, value)| value.as_str()).expect("every server is given a database")
     }
 
@@ -133,14 +173,14 @@ impl Server {
     /// Starts it again on the same data and the same address, after [`Server::kill9`] or [`Server::terminate`].
     pub fn restart(&mut self) {
         let address = self.address().to_owned();
-        self.settings.push(("http.address".to_owned(), address));
-        let (service, url) = launch(&self.scratch, &self.settings);
+        self.options = self.options.clone().set("http.address", &address);
+        let (service, url) = launch(&self.scratch, &self.options);
         self.service = service;
         assert_eq!(url, self.url, "the server came back on another address than the one it was given");
     }
 }
 
-fn launch(scratch: &Scratch, settings: &[(String, String)]) -> (Service, String) {
+fn launch(scratch: &Scratch, options: &Options) -> (Service, String) {
     let (said, log) = (scratch.join("stdout"), scratch.join("stderr"));
     let output = File::create(&said).unwrap_or_else(|error| panic!("cannot create {}: {error}", said.display()));
     let mut command = Command::new(binary());
@@ -148,12 +188,24 @@ fn launch(scratch: &Scratch, settings: &[(String, String)]) -> (Service, String)
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_")) {
         command.env_remove(name); // the tests say what the settings are, not the caller's shell
     }
-    for (key, value) in last_of_each(settings) {
+    for (key, value) in last_of_each(&options.settings) {
         command.arg("--set").arg(format!("{key}={value}"));
+    }
+    if let Some(skew) = &options.skew {
+        command.env("LD_PRELOAD", faketime()).env("FAKETIME", skew).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
     let mut service = Service::start("longshore", &mut command, &log, "TERM");
     let url = service.wait_until("listening", || announced_url(&said));
     (service, url)
+}
+
+/// The library that gives a program another time of day. Its wrapper, `faketime`, would stay between us and the server.
+fn faketime() -> PathBuf {
+    let architectures = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    architectures
+        .map(|architecture| architecture.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|library| library.is_file())
+        .expect("libfaketime is missing: run ./test, which installs what tests need")
 }
 
 /// The settings with only the last value of each key.

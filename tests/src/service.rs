@@ -92,9 +92,16 @@ impl Service {
     /// When it has not ended after a minute.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(self.gentle_signal);
-        let status = self.wait_for_end().unwrap_or_else(|| {
-            panic!("{} has not ended {PATIENCE:?} after SIG{}", self.name, self.gentle_signal);
-        });
+        self.wait_for_its_end()
+    }
+
+    /// Waits for its end, after a signal that asks for it.
+    ///
+    /// # Panics
+    /// When it has not ended after a minute.
+    pub fn wait_for_its_end(&mut self) -> ExitStatus {
+        let status = self.wait_for_end();
+        let status = status.unwrap_or_else(|| panic!("{} has not ended {PATIENCE:?} after a signal", self.name));
         self.has_ended();
         status
     }
