@@ -3,15 +3,20 @@
 //! What was acknowledged is there, byte for byte; what was not is there whole or not at all; a later push works; and
 //! nothing is left behind on the disk. `LONGSHORE_CRASH_SEED` repeats the kills of a run that failed.
 
+mod balanced;
 mod database;
 mod disk_full;
+mod errand;
 mod eventually;
 mod fuse;
 mod hang_up;
 mod kill9;
 mod ledger;
 mod leftovers;
+mod load;
 mod made_up;
+mod progress;
+mod push;
 mod pusher;
 mod random;
 mod replicas;
