@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use crate::backends::Backend;
 use crate::minio::Minio;
 use crate::postgres::Postgres;
+use crate::programs::run_refused;
 use crate::scratch::Scratch;
 use crate::service::Service;
 
@@ -53,7 +54,18 @@ impl Options {
         self.settings.iter().any(|(key, _)| key.starts_with(prefix))
     }
 
-    /// Adds a setting that the test did not give.
+    /// With what every server needs and the test did not give.
+    fn completed(mut self, scratch: &Scratch) -> Self {
+        let backend = self.backend;
+        self.complete("http.address", || "127.0.0.1:0".to_owned());
+        self.complete("database.url", || backend.new_database(scratch.path()));
+        self.complete("storage.path", || scratch.join("data").display().to_string());
+        if !self.has("storage.s3.") {
+            self.settings.extend(backend.new_store());
+        }
+        self
+    }
+
     fn complete(&mut self, key: &str, value: impl FnOnce() -> String) {
         if !self.has(key) {
             self.settings.push((key.to_owned(), value()));
@@ -75,17 +87,19 @@ impl Server {
     /// Starts a server with an empty database and an empty store, unless the options name others, and waits until it
     /// takes connections.
     #[must_use]
-    pub fn start(mut options: Options) -> Self {
+    pub fn start(options: Options) -> Self {
         let scratch = Scratch::new("server");
-        let backend = options.backend;
-        options.complete("http.address", || "127.0.0.1:0".to_owned());
-        options.complete("database.url", || backend.new_database(scratch.path()));
-        options.complete("storage.path", || scratch.join("data").display().to_string());
-        if !options.has("storage.s3.") {
-            options.settings.extend(backend.new_store());
-        }
+        let options = options.completed(&scratch);
         let (service, url) = launch(&scratch, &options);
         Self { service, scratch, options, url }
+    }
+
+    /// Starts a server that must refuse to serve, and returns what it says.
+    #[must_use]
+    pub fn start_refused(options: Options) -> String {
+        let scratch = Scratch::new("server");
+        let options = options.completed(&scratch);
+        run_refused(&mut command(&scratch, &options))
     }
 
     /// Starts another server on the same database and the same objects.
@@ -183,8 +197,15 @@ impl Server {
 fn launch(scratch: &Scratch, options: &Options) -> (Service, String) {
     let (said, log) = (scratch.join("stdout"), scratch.join("stderr"));
     let output = File::create(&said).unwrap_or_else(|error| panic!("cannot create {}: {error}", said.display()));
+    let mut command = command(scratch, options);
+    let mut service = Service::start("longshore", command.stdout(output), &log, "TERM");
+    let url = service.wait_until("listening", || announced_url(&said));
+    (service, url)
+}
+
+fn command(scratch: &Scratch, options: &Options) -> Command {
     let mut command = Command::new(binary());
-    command.arg("serve").current_dir(scratch.path()).stdout(output);
+    command.arg("serve").current_dir(scratch.path());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_")) {
         command.env_remove(name); // the tests say what the settings are, not the caller's shell
     }
@@ -194,9 +215,7 @@ fn launch(scratch: &Scratch, options: &Options) -> (Service, String) {
     if let Some(skew) = &options.skew {
         command.env("LD_PRELOAD", faketime()).env("FAKETIME", skew).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
-    let mut service = Service::start("longshore", &mut command, &log, "TERM");
-    let url = service.wait_until("listening", || announced_url(&said));
-    (service, url)
+    command
 }
 
 /// The library that gives a program another time of day. Its wrapper, `faketime`, would stay between us and the server.

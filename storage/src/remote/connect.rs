@@ -38,6 +38,9 @@ impl RemoteStore {
     }
 }
 
+/// Requests are signed with the time.
+const CLOCK: (&[&str], &str) = (&["RequestTimeTooSkewed"], "Set this machine's clock right");
+
 /// What to change where a store cannot be used, by what it said.
 pub(super) struct Advice {
     /// Where one of these words says that there is no such bucket.
@@ -49,7 +52,7 @@ pub(super) struct Advice {
 }
 
 pub(super) fn unusable(place: String, reason: String, advice: &Advice) -> Error {
-    let told = [&advice.bucket, &advice.credentials].into_iter();
+    let told = [&CLOCK, &advice.bucket, &advice.credentials].into_iter();
     let told = told.filter(|(words, _)| words.iter().any(|word| reason.contains(word)));
     let advice = told.map(|(_, advice)| *advice).next().unwrap_or(advice.otherwise);
     Error::Unusable { place, reason, advice }

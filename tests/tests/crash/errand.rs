@@ -131,6 +131,7 @@ impl<'a> Errand<'a> {
         // As all clients do: what is on a connection after a request that failed is anybody's guess.
         *self.doors = self.doors.anew();
         assert!(self.progress.dealt() > self.begun, "{name} failed, and nothing was struck: {failures:?}");
+        self.progress.fail();
         let tries = match self.blow {
             Blow::Replica => {
                 self.progress.struck().await;

@@ -1,9 +1,11 @@
-//! Faults: the server killed at any point of a push, a disk that is full, clients that hang up.
+//! Faults: the server killed at any point of a push, a disk that is full, clients that hang up, replicas that die, clocks
+//! that are wrong, a database and an object store that go away.
 //!
 //! What was acknowledged is there, byte for byte; what was not is there whole or not at all; a later push works; and
 //! nothing is left behind on the disk. `LONGSHORE_CRASH_SEED` repeats the kills of a run that failed.
 
 mod balanced;
+mod below;
 mod database;
 mod disk_full;
 mod errand;
@@ -20,6 +22,7 @@ mod push;
 mod pusher;
 mod random;
 mod replicas;
+mod skew;
 mod small_disk;
 
 const KIB: usize = 1024;

@@ -19,6 +19,9 @@ struct Counts {
     is_dealing: bool,
     /// Blows from which all has recovered.
     over: usize,
+    /// Requests that failed, and how many of them before the last blow.
+    failed: usize,
+    failed_before: usize,
     /// How many operations are under way, by how many blows were over when they began.
     under_way: BTreeMap<usize, usize>,
 }
@@ -48,6 +51,11 @@ impl Progress {
 
     pub(crate) fn count_piece(&self) {
         self.0.send_modify(|counts| counts.pieces += 1);
+    }
+
+    /// A request has failed.
+    pub(crate) fn fail(&self) {
+        self.0.send_modify(|counts| counts.failed += 1);
     }
 
     /// How many operations have ended well.
@@ -81,6 +89,7 @@ impl Progress {
         self.0.send_modify(|counts| {
             counts.dealt += 1;
             counts.is_dealing = true;
+            counts.failed_before = counts.failed;
         });
         blow();
         self.0.send_modify(|counts| counts.is_dealing = false);
@@ -90,6 +99,11 @@ impl Progress {
     pub(crate) fn recover(&self, recovery: impl FnOnce()) {
         recovery();
         self.0.send_modify(|counts| counts.over = counts.dealt);
+    }
+
+    /// Waits until a client has felt the last blow.
+    pub(crate) async fn told(&self) {
+        self.wait_for(|counts| counts.failed > counts.failed_before).await;
     }
 
     /// Waits while a blow is being dealt.

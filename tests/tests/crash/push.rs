@@ -66,7 +66,7 @@ impl<'a> Upload<'a> {
         });
         match sent.await {
             Ok(answer) if self.is_without_bytes(errand, &answer) => {
-                *self = Self::open(errand, self.repository, self.blob).await
+                *self = Self::open(errand, self.repository, self.blob).await;
             }
             // The request that was cut off was saved after we had asked how far the session is.
             Ok(answer) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE && errand.has_failed() => {

@@ -6,7 +6,6 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, error_code, expect, location};
 use longshore_tests::image::Blob;
 use longshore_tests::raw;
-use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
 use reqwest::{StatusCode, Url};
 use url::Position;
@@ -16,7 +15,7 @@ use crate::{KIB, MIB};
 const REPOSITORY: &str = "replicas/app";
 
 /// Where a replica says that the session is.
-async fn received(client: &Client, upload: &str) -> usize {
+pub(crate) async fn received(client: &Client, upload: &str) -> usize {
     let status = expect(client.get(upload).await, StatusCode::NO_CONTENT, "the status of the upload").await;
     let range = status.headers()["range"].to_str().expect("a range is text");
     let last: usize = range.strip_prefix("0-").and_then(|last| last.parse().ok()).expect("the range of a session");
@@ -24,12 +23,12 @@ async fn received(client: &Client, upload: &str) -> usize {
 }
 
 /// The path of an upload, without the host of the replica that gave it.
-fn path(upload: &str) -> String {
+pub(crate) fn path(upload: &str) -> String {
     Url::parse(upload).map_or_else(|_| upload.to_owned(), |url| url[Position::BeforePath..].to_owned())
 }
 
 /// Sends the head of a PATCH and some of its body, and leaves the rest out.
-fn begin_chunk(server: &Server, upload: &str, length: usize, some: &[u8]) -> std::net::TcpStream {
+pub(crate) fn begin_chunk(server: &Server, upload: &str, length: usize, some: &[u8]) -> std::net::TcpStream {
     let mut stream = raw::connect(server.address());
     let head = format!("PATCH {upload} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", server.address());
     stream.write_all(head.as_bytes()).expect("the server takes the head");
@@ -94,7 +93,7 @@ async fn of_two_writers_on_two_replicas_one_is_told_and_the_bytes_are_right() {
     assert!(Client::new(first.url()).blob(REPOSITORY, &blob.digest).await == blob.bytes, "other bytes are served");
 }
 
-fn read_head(stream: &mut std::net::TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut std::net::TcpStream) -> String {
     use std::io::Read;
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -131,15 +130,7 @@ fn an_embedded_database_has_one_server_wherever_the_objects_are() {
         .into_iter()
         .fold(Options::on(Backend::Sqlite), |options, (key, value)| options.set(&key, &value));
     let first = Server::start(options.clone());
-    let mut second = std::process::Command::new(Server::binary());
-    let elsewhere = Scratch::new("elsewhere");
-    second.args(["serve", "--set", "http.address=127.0.0.1:0"]);
-    second.arg("--set").arg(format!("database.url={}", first.database_url()));
-    second.arg("--set").arg(format!("storage.path={}", elsewhere.path().display()));
-    for (key, value) in Backend::S3.new_store() {
-        second.arg("--set").arg(format!("{key}={value}"));
-    }
-    let refused = second.output().expect("the server starts");
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && said.contains("is in use by another longshore"), "{said}");
+    // Its folder is another one.
+    let said = Server::start_refused(options.set("database.url", first.database_url()));
+    assert!(said.contains("is in use by another longshore"), "{said}");
 }
