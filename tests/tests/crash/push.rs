@@ -73,8 +73,9 @@ impl<'a> Upload<'a> {
                 self.go_on(&answer, end);
             }
             Ok(answer) => {
+                let answer = answer.expect(StatusCode::ACCEPTED, "a chunk");
                 self.location = location(&answer.headers);
-                self.acknowledged = received(&answer.expect(StatusCode::ACCEPTED, "a chunk"));
+                self.acknowledged = received(&answer);
                 assert_eq!(self.acknowledged, end, "the Range that answers a chunk");
             }
             Err(failed) => {

@@ -93,7 +93,7 @@ async fn of_two_writers_on_two_replicas_one_is_told_and_the_bytes_are_right() {
     assert!(Client::new(first.url()).blob(REPOSITORY, &blob.digest).await == blob.bytes, "other bytes are served");
 }
 
-pub(crate) fn read_head(stream: &mut std::net::TcpStream) -> String {
+fn read_head(stream: &mut std::net::TcpStream) -> String {
     use std::io::Read;
     let mut answer = Vec::new();
     let mut byte = [0];
