@@ -26,6 +26,7 @@ async fn nothing_is_lost_or_refused_while_replicas_die() {
     let mut kills = random.fork();
     load.run(&mut random, kill_one_after_the_other(&load, &mut replicas, &mut kills)).await;
     println!("{}", load.account());
+    assert!(load.failures() > 0, "no kill was felt by anyone: what has been proved?");
     load.assert_kept(&replicas).await;
 }
 

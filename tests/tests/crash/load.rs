@@ -89,15 +89,19 @@ impl Load {
         }
     }
 
+    /// How many requests failed, and were put up with.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
+    }
+
     /// What happened, in a line.
     pub(crate) fn account(&self) -> String {
-        let count = |number: &AtomicUsize| number.load(Ordering::SeqCst);
         format!(
             "{} blows; {} images pushed and {} pulled; {} requests failed on the way",
             self.progress.dealt(),
             self.shelf().len(),
-            count(&self.pulls),
-            count(&self.failures),
+            self.pulls.load(Ordering::SeqCst),
+            self.failures(),
         )
     }
 
