@@ -20,8 +20,9 @@ const PIECE: usize = 64 * KIB;
 pub(crate) enum Blow {
     /// A replica, behind a balancer that is reached all the time: one try more, as soon as the replica is dead.
     Replica,
-    /// What all replicas stand on: when it is back again, so many tries.
-    Below { tries: usize },
+    /// What all replicas stand on: when it is back again, so many tries. So many connections to it that the replicas keep
+    /// may be found to be broken only by the next one to use them.
+    Below { tries: usize, broken: usize },
 }
 
 /// Where a client turns to, each time to the next one.
@@ -124,24 +125,22 @@ impl<'a> Errand<'a> {
     /// Waits until it makes sense to try again.
     ///
     /// # Panics
-    /// Where nothing has been struck, or it failed too often.
+    /// Where nothing has been struck since it began, or it failed too often.
     pub(crate) async fn put_up_with(&mut self, failed: Failed) {
         let Self { name, failures, .. } = self;
         failures.push(failed.0);
         // As all clients do: what is on a connection after a request that failed is anybody's guess.
         *self.doors = self.doors.anew();
-        assert!(self.progress.dealt() > self.begun, "{name} failed, and nothing was struck: {failures:?}");
-        self.progress.fail();
-        let tries = match self.blow {
-            Blow::Replica => {
-                self.progress.struck().await;
-                1
-            }
-            Blow::Below { tries } => {
-                self.progress.recovered().await;
-                tries
-            }
+        let (tries, broken) = match self.blow {
+            Blow::Replica => (1, 0),
+            Blow::Below { tries, broken } => (tries, broken),
         };
+        let late = self.progress.fail(self.begun);
+        assert!(late <= broken, "{name} failed, and nothing was struck since it began: {failures:?}");
+        match self.blow {
+            Blow::Replica => self.progress.struck().await,
+            Blow::Below { .. } => self.progress.recovered().await,
+        }
         assert!(failures.len() <= tries, "{name} failed too often: {failures:#?}");
     }
 

@@ -22,6 +22,8 @@ struct Counts {
     /// Requests that failed, and how many of them before the last blow.
     failed: usize,
     failed_before: usize,
+    /// Of those, how many belong to operations that began after the last recovery.
+    late: usize,
     /// How many operations are under way, by how many blows were over when they began.
     under_way: BTreeMap<usize, usize>,
 }
@@ -53,9 +55,16 @@ impl Progress {
         self.0.send_modify(|counts| counts.pieces += 1);
     }
 
-    /// A request has failed.
-    pub(crate) fn fail(&self) {
-        self.0.send_modify(|counts| counts.failed += 1);
+    /// A request has failed, of an operation that [began](Self::begin) when so many blows were over. Says how many have
+    /// since the last recovery that began after it.
+    pub(crate) fn fail(&self, begun: usize) -> usize {
+        let mut late = 0;
+        self.0.send_modify(|counts| {
+            counts.failed += 1;
+            counts.late += usize::from(begun == counts.dealt);
+            late = counts.late;
+        });
+        late
     }
 
     /// How many operations have ended well.
@@ -95,10 +104,13 @@ impl Progress {
         self.0.send_modify(|counts| counts.is_dealing = false);
     }
 
-    /// Brings back what was struck: operations that begin from now on must not fail.
+    /// Brings back what was struck: operations that begin from now on are not hit by it.
     pub(crate) fn recover(&self, recovery: impl FnOnce()) {
         recovery();
-        self.0.send_modify(|counts| counts.over = counts.dealt);
+        self.0.send_modify(|counts| {
+            counts.over = counts.dealt;
+            counts.late = 0;
+        });
     }
 
     /// Waits until a client has felt the last blow.
