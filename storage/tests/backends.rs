@@ -388,7 +388,7 @@ async fn an_upload_is_not_lost_because_something_is_not_found() {
     for (settings, reason) in [(nowhere, "NoSuchBucket"), (astray, "404")] {
         let (backend, key) = (s3_backend(&settings).unwrap(), ObjectKey::random());
         let part = backend.put_part(&key, "upload", 0, vec![bytes(10, 14)]).await.unwrap_err();
-        let completed = backend.complete(&key, "upload", vec!["part".to_owned()]).await.unwrap_err();
+        let completed = backend.complete(&key, "upload", vec![(0, "part".to_owned())]).await.unwrap_err();
         for error in [part, completed] {
             assert!(matches!(&error, Error::Backend { reason: told, .. } if told.contains(reason)), "{error}");
         }
