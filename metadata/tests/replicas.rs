@@ -47,6 +47,22 @@ async fn assert_in_memory(metadata: &Metadata) {
 }
 
 #[tokio::test]
+async fn what_a_write_was_answered_for_is_known_everywhere() {
+    let database = Database::postgres().await;
+    let (one, two) = two_replicas(&database).await;
+    for number in 0..50 {
+        let name = format!("image {number}");
+        one.put_manifest(tagged(manifest("app", &name), &["latest"])).await.unwrap();
+        assert_eq!(tagged_digest(&two).await, Some(digest_of(&name)));
+        assert_eq!(tagged_digest(&two).await, Some(digest_of(&name)), "from memory");
+        assert!(two.delete_tag(&repository("app"), &tag("latest"), None).await.unwrap());
+        assert_eq!(tagged_digest(&one).await, None);
+        two.delete_manifest(&repository("app"), &digest_of(&name), None).await.unwrap();
+        assert_eq!(media_type(&one, &digest_of(&name)).await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_tag_that_one_replica_moves_or_deletes_is_another_everywhere() {
     let database = Database::postgres().await;
     let (one, two) = two_replicas(&database).await;

@@ -277,8 +277,8 @@ async fn uploads_are_listed_until_they_end(backend: Arc<dyn Backend>) {
     let (first, second) = (backend.begin(&key).await.unwrap(), backend.begin(&key).await.unwrap());
     let others = backend.begin(&another).await.unwrap();
     let name = backend.put_part(&key, &second, 0, vec![bytes(10, 13)]).await.unwrap();
-    // The others cannot tell.
-    if ["s3", "gcs"].contains(&backend.name()) {
+    // Azure has no uploads that it could tell of.
+    if backend.name() != "azure" {
         let mut listed = backend.uploads(&key).await.unwrap();
         let mut begun = vec![first.clone(), second.clone()];
         listed.sort();

@@ -9,11 +9,10 @@ use longshore_tests::server::{Options, Server};
 
 on_both_blocking!(nothing_fails_and_nothing_is_skipped);
 
-/// Each request goes to the other one than the request before. What one of them answers from memory may be older than
-/// what was written at the other a moment before (ADR 0008), and the program looks at once: they answer from the database.
+/// Each request goes to the other one than the request before.
 #[test]
 fn nothing_fails_on_replicas() {
-    let first = start(Options::on(Backend::S3).set("database.cache_size", "0"));
+    let first = start(Options::on(Backend::S3));
     let second = first.replica();
     let replicas = [first.address(), second.address()];
     let balancer = Balancer::in_front_of(replicas);

@@ -89,6 +89,11 @@ impl Cache {
         self.0.is_some()
     }
 
+    /// Whether it may answer at this moment.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.gate.opening().is_some())
+    }
+
     /// Opens it for good: nobody else writes to the database.
     pub(crate) fn open(&self) {
         self.open_for(Duration::MAX);

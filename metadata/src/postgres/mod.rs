@@ -2,6 +2,7 @@
 //! can, and are run again when the database resolves a conflict against them.
 
 mod dialect;
+mod hearing;
 mod notifications;
 
 #[path = "../queries/batch.rs"]
@@ -28,6 +29,7 @@ mod uploads;
 use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
+use hearing::{Hearing, hearing};
 use notifications::Listener;
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, PgPool,
@@ -85,6 +87,7 @@ pub(crate) struct Store {
     cache: Cache,
     /// Where there is a cache.
     listener: Option<Arc<Listener>>,
+    hearing: Hearing,
 }
 
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
@@ -116,9 +119,10 @@ impl Store {
             .connect_with(address.clone())
             .await
             .map_err(Error::Unavailable)?;
-        let listener = || Arc::new(Listener::start(pool.clone(), address.clone(), cache.clone()));
+        let (hearing, questions) = hearing();
+        let listener = || Arc::new(Listener::start(pool.clone(), address.clone(), cache.clone(), questions));
         let listener = cache.is_on().then(listener);
-        Ok(Self { pool, address, cache, listener })
+        Ok(Self { pool, address, cache, listener, hearing })
     }
 
     /// Where reads run.
@@ -135,11 +139,22 @@ impl Store {
         // Dropped at the end of this function, so after the commit and before the answer. Where the outcome is not known
         // (the caller has gone away, or the connection, in the middle of a commit), nobody was told that it is done; if
         // it comes to be done yet, the commit brings its notification.
-        let _announcement = self.cache.announce(work.changes());
+        let changes = work.changes();
+        // Where we hear nothing ourselves, we cannot know what others hear.
+        let is_heard_of = !changes.is_empty() && self.cache.is_open();
+        let _announcement = self.cache.announce(changes);
+        let outcome = self.write_again_and_again(&work).await;
+        if is_heard_of && outcome.is_ok() {
+            self.hearing.wait().await;
+        }
+        outcome
+    }
+
+    async fn write_again_and_again<T: Transaction>(&self, work: &T) -> Result<T::Output> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.write_once(&work).await {
+            match self.write_once(work).await {
                 Err(Error::Statement(error)) if attempt < MAX_ATTEMPTS && lost_a_race(&error) => {
                     tracing::debug!(attempt, %error, "a write lost a race and runs again");
                     tokio::time::sleep(backoff(attempt)).await;
@@ -221,6 +236,7 @@ mod tests {
             repositories::STATEMENTS,
             uploads::STATEMENTS,
             notifications::STATEMENTS,
+            hearing::STATEMENTS,
         ];
         files.concat()
     }

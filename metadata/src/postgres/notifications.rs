@@ -10,13 +10,16 @@
 //! - Each second the same connection has to answer, within two. An answer keeps the cache open for three seconds from
 //!   when it was asked for: so a connection that died without a word, or a task that is stuck, ends it by itself.
 //! - Whatever goes wrong closes the cache at once, and all begins again on a new connection.
+//!
+//! The same task asks the others whether they have heard, for writers that want to know (`hearing.rs`).
 
+use super::hearing::{LISTENER, Questions};
 use crate::cache::{Cache, Change};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 use sqlx::{Executor as _, PgPool};
 use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, error::Elapsed, sleep, timeout, timeout_at};
+use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout};
 
 /// Migration 0002 notifies here.
 const CHANNEL: &str = "longshore_changed";
@@ -47,8 +50,8 @@ pub(super) struct Listener(AbortHandle);
 
 impl Listener {
     /// Begins to listen. `pool` is where test notifications are sent, as writes are.
-    pub(super) fn start(pool: PgPool, address: PgConnectOptions, cache: Cache) -> Self {
-        Self(tokio::spawn(listen_forever(pool, address, cache)).abort_handle())
+    pub(super) fn start(pool: PgPool, address: PgConnectOptions, cache: Cache, questions: Questions) -> Self {
+        Self(tokio::spawn(listen_forever(pool, address, cache, questions)).abort_handle())
     }
 
     pub(super) fn stop(&self) {
@@ -83,11 +86,12 @@ impl Deaf {
     }
 }
 
-async fn listen_forever(pool: PgPool, address: PgConnectOptions, cache: Cache) {
+async fn listen_forever(pool: PgPool, address: PgConnectOptions, cache: Cache, mut questions: Questions) {
     let mut has_warned = false;
     loop {
-        let Err(deaf) = listen(&pool, &address, &cache, &mut has_warned).await;
+        let Err(deaf) = listen(&pool, &address, &cache, &mut questions, &mut has_warned).await;
         cache.close();
+        questions.release_all();
         match &deaf {
             Deaf::NoTriggers => tracing::debug!("no cache yet: {deaf}"),
             _ if has_warned => tracing::debug!("still no cache: {deaf}"),
@@ -108,6 +112,7 @@ async fn listen(
     pool: &PgPool,
     address: &PgConnectOptions,
     cache: &Cache,
+    questions: &mut Questions,
     has_warned: &mut bool,
 ) -> Result<std::convert::Infallible, Deaf> {
     let mut listener = timeout(BEGINNING, connect(address)).await??;
@@ -119,12 +124,18 @@ async fn listen(
     }
     let mut beat = began;
     loop {
-        match timeout_at(beat + HEARTBEAT, listener.try_recv()).await {
-            Ok(received) => take(cache, &received?.ok_or(Deaf::Lost)?),
-            Err(_) => beat = prove_alive(&mut listener, cache).await?,
+        tokio::select! {
+            received = listener.try_recv() => {
+                let payload = take(cache, &received?.ok_or(Deaf::Lost)?);
+                if let Some(payload) = payload {
+                    timeout(PATIENCE, questions.take(&mut listener, &payload)).await??;
+                }
+            }
+            writer = questions.next() => timeout(PATIENCE, questions.ask(&mut listener, writer)).await??,
+            () = sleep_until(beat + HEARTBEAT) => {}
         }
         if beat.elapsed() >= HEARTBEAT {
-            beat = prove_alive(&mut listener, cache).await?;
+            beat = prove_alive(&mut listener, cache, questions).await?;
         }
     }
 }
@@ -132,7 +143,7 @@ async fn listen(
 /// A connection outside the pool, that is never given up for its age; listening when this returns.
 async fn connect(address: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-    let address = address.clone().application_name("longshore listener");
+    let address = address.clone().application_name(LISTENER);
     let own = own.acquire_timeout(BEGINNING).connect_with(address).await?;
     let mut listener = PgListener::connect_with(&own).await?;
     // When it is lost, we want to know.
@@ -164,19 +175,27 @@ async fn hear_ourselves(listener: &mut PgListener, pool: &PgPool) -> Result<(), 
 
 /// Asks for a sign of life, and keeps the cache open from when it was asked for. What the connection has brought until
 /// then is taken first.
-async fn prove_alive(listener: &mut PgListener, cache: &Cache) -> Result<Instant, Deaf> {
+async fn prove_alive(listener: &mut PgListener, cache: &Cache, questions: &mut Questions) -> Result<Instant, Deaf> {
     let asked = Instant::now();
     timeout(PATIENCE, (&mut *listener).execute(HEARTBEAT_QUERY)).await??;
+    let mut put_off = Vec::new();
     while let Some(notification) = listener.next_buffered() {
-        take(cache, &notification);
+        put_off.extend(take(cache, &notification));
     }
     cache.stay_open_for(OPEN.saturating_sub(asked.elapsed()));
+    for payload in put_off {
+        timeout(PATIENCE, questions.take(listener, &payload)).await??;
+    }
+    questions.tidy();
     Ok(asked)
 }
 
-fn take(cache: &Cache, notification: &PgNotification) {
+/// Takes a change; answers what is none.
+fn take(cache: &Cache, notification: &PgNotification) -> Option<String> {
     let payload = notification.payload();
-    if !payload.starts_with(TEST) {
-        cache.changed(&Change::from_notification(payload));
+    if payload.starts_with(TEST) {
+        return Some(payload.to_owned());
     }
+    cache.changed(&Change::from_notification(payload));
+    None
 }

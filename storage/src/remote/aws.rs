@@ -193,8 +193,8 @@ impl Uploads for S3Uploads {
 /// A part as `object_store` names it where checksums are on: tag and checksum in XML.
 fn completed(number: u32, name: &str) -> CompletedPart {
     let one = |element| elements(name, element).next();
-    let tag = one("ETag").unwrap_or(name).replace("&quot;", "\"");
-    let checksum = one("ChecksumCRC64NVME").filter(|checksum| !checksum.is_empty()).map(str::to_owned);
+    let tag = one("e_tag").unwrap_or(name).replace("&quot;", "\"");
+    let checksum = one("checksum_crc64nvme").filter(|checksum| !checksum.is_empty()).map(str::to_owned);
     // Counted from 1 there.
     let number = i32::try_from(number).unwrap_or(i32::MAX).saturating_add(1);
     CompletedPart::builder().part_number(number).e_tag(tag).set_checksum_crc64_nvme(checksum).build()
@@ -208,7 +208,10 @@ where
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        _ => with_causes(error),
+        _ => match error.raw_response() {
+            Some(answer) => format!("{}: {}", answer.status().as_u16(), with_causes(error)),
+            None => with_causes(error),
+        },
     }
 }
 
