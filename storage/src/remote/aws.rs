@@ -11,7 +11,10 @@ use aws_credential_types::{
 };
 use aws_sdk_s3::{
     Client,
-    config::{BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient, timeout::TimeoutConfig},
+    config::{
+        BehaviorVersion, Region, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
     error::{ProvideErrorMetadata, SdkError},
     types::{CompletedMultipartUpload, CompletedPart},
 };
@@ -27,6 +30,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 /// How long credentials must still be valid to be used: longer than a request and its repetitions take.
 const LEAST_VALIDITY: Duration = Duration::from_secs(300);
+/// How often a request is made that fails by no fault of its own.
+const ATTEMPTS: u32 = 8;
 /// How long the store may take to answer, with all repetitions: an upload of thousands of parts takes it a while to end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -145,6 +150,7 @@ pub(super) fn s3_uploads(settings: &S3) -> (S3Uploads, Option<Arc<FoundCredentia
         .http_client(http)
         .credentials_provider(credentials)
         .timeout_config(timeouts.build())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .force_path_style(!settings.virtual_hosts);
     if let Some(endpoint) = &settings.endpoint {
         config = config.endpoint_url(endpoint);

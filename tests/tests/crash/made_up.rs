@@ -26,7 +26,8 @@ pub(crate) fn image_of(random: &mut Random, layers: Vec<Blob>) -> Image {
 
 /// An image with one layer for each way that the server keeps bytes: in a row, in a small object, in a large one.
 pub(crate) fn image(random: &mut Random) -> Image {
-    let small = random.between(1, 16 * KIB);
+    // Two bytes at least: a session of one byte looks like an empty one.
+    let small = random.between(2, 16 * KIB);
     let large = random.between(MIB, 5 * MIB);
     let layers = vec![layer(random, small), layer(random, 100 * KIB), layer(random, large)];
     image_of(random, layers)

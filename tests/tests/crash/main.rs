@@ -24,6 +24,7 @@ mod random;
 mod replicas;
 mod skew;
 mod small_disk;
+mod unreliable;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
