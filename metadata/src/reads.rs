@@ -1,7 +1,8 @@
 //! The reads that are answered from memory while that is right, and from the database else; see [`crate::cache`].
 //!
 //! What is found in memory needs no await and no allocation. The way to the database is boxed, so that the future of a
-//! hit stays small.
+//! hit stays small. Those who ask for the same at the same moment go there one after the other, and find the answer of
+//! the first.
 
 use crate::cache::Question;
 use crate::{BlobRecord, ManifestRecord, Metadata, Result};
@@ -17,6 +18,10 @@ impl Metadata {
     }
 
     async fn read_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
+        let (_turn, has_waited) = self.cache.turn(Question::Manifest(repository, digest)).await;
+        if has_waited && let Some(found) = self.cache.manifest(repository, digest) {
+            return Ok(Some(found));
+        }
         let reading = self.cache.begin(Question::Manifest(repository, digest));
         let found = on_engine!(self.find_manifest(repository, digest))?;
         if let (Some(reading), Some(record)) = (reading, &found) {
@@ -34,6 +39,10 @@ impl Metadata {
     }
 
     async fn read_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
+        let (_turn, has_waited) = self.cache.turn(Question::Tag(repository, tag)).await;
+        if has_waited && let Some(found) = self.cache.tag(repository, tag) {
+            return Ok(Some(found));
+        }
         let reading = self.cache.begin(Question::Tag(repository, tag));
         let found = on_engine!(self.find_tag(repository, tag))?;
         if let (Some(reading), Some(record)) = (reading, &found) {
@@ -51,6 +60,10 @@ impl Metadata {
     }
 
     async fn read_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
+        let (_turn, has_waited) = self.cache.turn(Question::Blob(repository, digest)).await;
+        if has_waited && let Some(found) = self.cache.blob(repository, digest) {
+            return Ok(Some(found));
+        }
         let reading = self.cache.begin(Question::Blob(repository, digest));
         let found = on_engine!(self.find_blob(repository, digest))?;
         if let (Some(reading), Some(record)) = (reading, &found) {
@@ -69,6 +82,10 @@ impl Metadata {
     }
 
     async fn read_promise(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let (_turn, has_waited) = self.cache.turn(Question::Promise(repository, digest)).await;
+        if has_waited && let Some(found) = self.cache.promise(repository, digest) {
+            return Ok(Some(found));
+        }
         let reading = self.cache.begin(Question::Promise(repository, digest));
         let found = on_engine!(self.promise_blob(repository, digest))?;
         if let (Some(reading), Some(promised)) = (reading, &found) {

@@ -47,6 +47,20 @@ async fn assert_in_memory(metadata: &Metadata) {
 }
 
 #[tokio::test]
+async fn a_crowd_that_asks_for_one_thing_is_one_query() {
+    let database = Database::postgres().await;
+    let _others = two_replicas(&database).await;
+    let two = database.process_with_cache().await;
+    until_open(&two).await;
+    let digest = digest_of("blob");
+    let before = two.cache_usage();
+    let crowd = (0..200).map(|_| has_blob(&two, &digest));
+    assert!(futures_util::future::join_all(crowd).await.into_iter().all(|found| found));
+    // Each of them has missed at first; all but the first have then found it.
+    assert_eq!(two.cache_usage().hits - before.hits, 199);
+}
+
+#[tokio::test]
 async fn what_a_write_was_answered_for_is_known_everywhere() {
     let database = Database::postgres().await;
     let (one, two) = two_replicas(&database).await;

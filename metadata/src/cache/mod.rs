@@ -40,6 +40,7 @@ mod gate;
 mod questions;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub(crate) use changes::{Announcement, Change};
 pub(crate) use questions::{Promised, Question};
@@ -54,6 +55,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use turns::{Turn, Turns};
 
 /// The database's clock may run a little faster than ours while a promise is kept in memory.
 const PROMISE_MARGIN: Duration = Duration::from_secs(10);
@@ -66,6 +68,7 @@ struct Shared {
     entries: Entries,
     epochs: Epochs,
     gate: Gate,
+    turns: Turns,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -77,6 +80,7 @@ impl Cache {
             entries: Entries::new(max_bytes),
             epochs: Epochs::new(),
             gate: Gate::closed(),
+            turns: Turns::new(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         };
@@ -172,6 +176,17 @@ impl Cache {
         let counter = if found.is_some() { &shared.hits } else { &shared.misses };
         counter.fetch_add(1, Relaxed);
         found
+    }
+
+    /// Waits for whoever asks the database the same; answers whether there was anybody: then the answer may be here.
+    pub(crate) async fn turn(&self, question: Question<'_>) -> (Option<Turn<'_>>, bool) {
+        match self.0.as_deref().filter(|shared| shared.gate.opening().is_some()) {
+            Some(shared) => {
+                let (turn, has_waited) = shared.turns.take(shared.epochs.ask(question).hash).await;
+                (Some(turn), has_waited)
+            }
+            None => (None, false),
+        }
     }
 
     /// Begins to read what was not found here: to be called before the query begins. `None` while the cache is closed.
