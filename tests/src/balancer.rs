@@ -27,23 +27,23 @@ impl Balancer {
     /// Starts a balancer in front of servers (`host:port` each).
     #[must_use]
     pub fn in_front_of<'a>(servers: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::start(servers.into_iter().collect(), "")
+        Self::start(&servers.into_iter().collect::<Vec<_>>(), "")
     }
 
     /// Starts one in front of a server (`host:port`) that seems to fail at every twentieth request: half of them are
     /// answered by 503, half by the end of the connection.
     #[must_use]
     pub fn failing_at_every_twentieth(server: &str) -> Self {
-        Self::start(vec![server], FAILING)
+        Self::start(&[server], FAILING)
     }
 
-    fn start(servers: Vec<&str>, fates: &str) -> Self {
+    fn start(servers: &[&str], fates: &str) -> Self {
         let scratch = Scratch::new("balancer");
         // The port is free when it is looked up, and a stranger may take it before nginx does: then the next is taken.
         loop {
             let address = format!("127.0.0.1:{}", free_port());
             let configuration = scratch.join("nginx.conf");
-            fs::write(&configuration, configuration_of(&address, &servers, fates))
+            fs::write(&configuration, configuration_of(&address, servers, fates))
                 .expect("a scratch directory can be written");
             if let Some(service) = launch(&scratch, &configuration) {
                 return Self { _service: service, scratch, address };
