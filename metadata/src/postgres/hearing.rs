@@ -63,10 +63,9 @@ impl Hearing {
     pub(super) async fn wait(&self) {
         let (told, heard) = oneshot::channel();
         let all = async {
-            match self.0.send(told).await {
-                // An error is: nobody listens any more, so there is nobody to wait for.
-                Ok(()) => heard.await.unwrap_or_default(),
-                Err(_) => {}
+            // An error is: nobody listens any more, so there is nobody to wait for.
+            if let Ok(()) = self.0.send(told).await {
+                heard.await.unwrap_or_default();
             }
         };
         if timeout(PATIENCE, all).await.is_err() {
