@@ -89,7 +89,13 @@ impl RemoteStore {
         let mut writer = self.writer(key, hasher, saved);
         let in_parts = writer.length();
         match tail {
-            Some(tail) => writer.take_tail(&tail, length.saturating_sub(in_parts)).await?,
+            Some(tail) => {
+                writer.take_tail(&tail, length.saturating_sub(in_parts)).await?;
+                // The hash has seen all of it: what is missing now nobody would miss later.
+                if writer.length() != length {
+                    return Err(Error::Backend { key: tail, reason: "its answer broke off".to_owned() });
+                }
+            }
             None if in_parts != length => return Err(Error::UploadLost { key: writer.key().clone() }),
             None => {}
         }

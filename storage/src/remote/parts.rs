@@ -132,13 +132,22 @@ impl Parts {
     /// Waits until at most so many parts are on their way.
     pub(super) async fn wait(&mut self, at_most: usize) -> Result<()> {
         let mut sending = self.new.iter().filter(|part| matches!(part, Part::Sending { .. })).count();
-        for part in &mut self.new {
+        for place in 0..self.new.len() {
             if sending <= at_most {
                 break;
             }
-            if let Part::Sending { number, size, task } = part {
-                let name = task.await.map_err(|_| Error::ShuttingDown)??;
-                *part = Part::Sent(SavedPart { number: *number, name, size: *size });
+            if let Part::Sending { number, size, task } = &mut self.new[place] {
+                let (number, size, outcome) = (*number, *size, task.await);
+                match outcome {
+                    Ok(Ok(name)) => self.new[place] = Part::Sent(SavedPart { number, name, size }),
+                    // Nobody may wait for it again.
+                    failed => {
+                        self.new.remove(place);
+                        return Err(
+                            failed.map_or(Error::ShuttingDown, |answer| answer.err().unwrap_or(Error::ShuttingDown))
+                        );
+                    }
+                }
                 sending -= 1;
             }
         }

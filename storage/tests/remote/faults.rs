@@ -7,7 +7,8 @@ use crate::{
     read, store,
     uploads::Session,
 };
-use longshore_storage::{Error, ObjectKey, RemoteStore, memory_backend};
+use longshore_oci::Algorithm;
+use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore, memory_backend};
 
 /// Sizes that take every way: a whole object, its end as a tail, parts, a tail after parts.
 const CHUNKS: [usize; 4] = [2 * MIB, 7 * MIB, 20 * MIB, MIB];
@@ -71,4 +72,33 @@ async fn any_one_call_of_a_push_may_fail() {
             assert!(read(&store, &key, size, 0..size).await == whole, "call {fails} {fault:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_writer_whose_part_was_refused_takes_all_back() {
+    let backend = Faulty::new(memory_backend());
+    let (store, key) = (store(backend.clone()), ObjectKey::random());
+    backend.plan(|_, name| if name == "put_part" { Fault::Before } else { Fault::None });
+    let mut writer = store.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+    let mut outcome = Ok(());
+    for _ in 0..64 {
+        outcome = writer.write(bytes(MIB).into()).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(outcome, Err(Error::Backend { .. })), "{outcome:?}");
+    writer.abandon().await.unwrap();
+    assert!(backend.uploads(&key).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_tail_that_does_not_come_whole_is_not_gone_on_with() {
+    let backend = Faulty::new(memory_backend());
+    let store = store(backend.clone());
+    let mut session = Session::default();
+    append(&store, &mut session, &bytes(2 * MIB)).await.unwrap();
+    backend.plan(|_, name| if name == "read" { Fault::Truncated(MIB) } else { Fault::None });
+    let refused = append(&store, &mut session, &bytes(MIB)).await;
+    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
 }
