@@ -124,7 +124,7 @@ impl ObjectReader {
 }
 
 /// What `bytes`, which begin at `start`, have of the beginning of the range.
-fn part(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
+pub(crate) fn part(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
     let from = (range.start - start) as usize;
     let to = (range.end - start).min(bytes.len() as u64) as usize;
     bytes.slice(from..to)

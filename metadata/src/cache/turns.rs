@@ -3,7 +3,6 @@
 //! Nobody is given an answer that another has asked for: that could be older than a write which it has heard of. Whoever
 //! has waited looks into the cache, which knows what is still right.
 
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
@@ -14,8 +13,8 @@ const TURNS: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who is asking.
-#[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<[Mutex<()>]>);
+#[derive(Debug)]
+pub(super) struct Turns(Box<[Mutex<()>]>);
 
 /// The turn of one question. Others of the same turn wait.
 #[derive(Debug)]
@@ -41,10 +40,11 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[tokio::test]
     async fn the_same_question_waits_and_others_do_not() {
-        let turns = Turns::new();
+        let turns = Arc::new(Turns::new());
         let (first, has_waited) = turns.take(7).await;
         assert!(!has_waited);
         let (_other, has_waited) = turns.take(8).await;

@@ -6,6 +6,7 @@
 //! that listen. A replica that is stuck holds up no writer for longer than [`PATIENCE`]; what it may answer from memory is
 //! bounded anyway.
 
+use super::notifications::ANNOUNCE;
 use sqlx::postgres::PgListener;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -28,7 +29,6 @@ statements! {
             WHERE application_name = 'longshore listener' \
             AND datid = (SELECT oid FROM pg_database WHERE datname = current_database())) \
         SELECT replicas, (SELECT announce($1) WHERE replicas > 1) IS NULL FROM listening";
-    ANSWER = "SELECT announce($1)";
 }
 
 /// Where writers wait.
@@ -108,7 +108,7 @@ impl Questions {
     pub(super) async fn take(&mut self, listener: &mut PgListener, payload: &str) -> sqlx::Result<()> {
         if let Some(question) = payload.strip_prefix(ASK) {
             let answer = format!("{HEARD}{question} {}", self.name);
-            sqlx::query(ANSWER).bind(answer).execute(listener).await?;
+            sqlx::query(ANNOUNCE).bind(answer).execute(listener).await?;
         } else if let Some((question, replica)) = payload.strip_prefix(HEARD).and_then(|text| text.split_once(' ')) {
             self.heard(question, replica);
         }

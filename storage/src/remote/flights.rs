@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Error, ObjectKey, Result,
     hot::{Charge, HotSegments, segment, segment_of},
+    read::part,
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -215,13 +216,6 @@ impl RemoteObject {
             None => Ok(None),
         }
     }
-}
-
-/// What `bytes`, which begin at `start`, have of the beginning of the range.
-fn part(bytes: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
-    let from = (range.start - start) as usize;
-    let to = (range.end - start).min(bytes.len() as u64) as usize;
-    bytes.slice(from..to)
 }
 
 fn segment_size(number: u64, size: u64) -> u64 {
