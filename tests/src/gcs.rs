@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, thread};
 
 use crate::programs::{program, run};
@@ -18,10 +19,25 @@ const KEY_ID: &str = "longshore-1";
 /// How tokens that are signed with it begin: `{"typ":"JWT","alg":"RS256","kid":"longshore-1"}` in base64.
 const TOKEN: &str = "Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsImtpZCI6ImxvbmdzaG9yZS0xIn0.";
 
+/// What goes wrong with a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// It is answered by this status and these headers, and does not reach the store. Lines that end in CR LF.
+    Refused(&'static str),
+    /// The store does it, and the answer is lost: this one comes in its place.
+    Replaced(&'static str),
+    /// The store does it, and the connection closes without an answer.
+    Unanswered,
+}
+
+/// Faults that are to come, each for the next request whose first line has all these words.
+type Faults = Arc<Mutex<Vec<(Vec<String>, Fault)>>>;
+
 /// A stand-in for Google Cloud Storage on 127.0.0.1. Its threads end with their connections, or with the test process.
 #[derive(Debug)]
 pub struct Gcs {
     address: String,
+    faults: Faults,
     scratch: Scratch,
     private_key: String,
 }
@@ -33,17 +49,37 @@ impl Gcs {
     pub fn in_front_of(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
-        let server = server.to_owned();
+        let (server, faults) = (server.to_owned(), Faults::default());
+        let shared = Arc::clone(&faults);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let server = server.clone();
+                let (server, faults) = (server.clone(), Arc::clone(&shared));
                 // A client that goes in the middle of its request is no concern of the others.
-                thread::spawn(move || drop(answer(&client, &server)));
+                thread::spawn(move || drop(answer(&client, &server, &faults)));
             }
         });
         let mut make_key: Command = program("openssl");
         make_key.args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
-        Self { address, scratch: Scratch::new("gcs"), private_key: run(&mut make_key) }
+        Self { address, faults, scratch: Scratch::new("gcs"), private_key: run(&mut make_key) }
+    }
+
+    /// Lets the next requests whose first line has all these words go wrong, one after the other.
+    pub fn fail(&self, words: &[&str], faults: &[Fault]) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        self.lock().extend(faults.iter().map(|fault| (words.clone(), *fault)));
+    }
+
+    /// Sees that everything that was to go wrong did.
+    ///
+    /// # Panics
+    /// Where something is still to come, with these words.
+    pub fn assert_failed(&self, words: &[&str]) {
+        let left = self.lock().iter().filter(|(wanted, _)| wanted.iter().eq(words)).count();
+        assert_eq!(left, 0, "requests that should have failed did not come");
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Vec<String>, Fault)>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
@@ -77,7 +113,7 @@ impl Gcs {
 }
 
 /// Answers the one request of a connection.
-fn answer(mut client: &TcpStream, server: &str) -> io::Result<()> {
+fn answer(mut client: &TcpStream, server: &str, faults: &Faults) -> io::Result<()> {
     let (head, begun) = read_head(client)?;
     let mut lines: Vec<&str> = head.split("\r\n").collect();
     let has_token = lines.iter().any(|line| {
@@ -86,10 +122,11 @@ fn answer(mut client: &TcpStream, server: &str) -> io::Result<()> {
     });
     if !has_token {
         let body = "<Error><Code>AuthenticationRequired</Code><Message>Authentication required.</Message></Error>";
-        let head = format!("content-length: {}\r\nconnection: close", body.len());
-        write!(client, "HTTP/1.1 401 Unauthorized\r\n{head}\r\n\r\n{body}")?;
-        io::copy(&mut client, &mut io::sink())?;
-        return Ok(());
+        return refuse(client, "401 Unauthorized\r\n", body);
+    }
+    let fault = next_fault(faults, lines[0]);
+    if let Some(Fault::Refused(head)) = fault {
+        return refuse(client, head, "");
     }
     lines.retain(|line| !line.to_ascii_lowercase().starts_with("authorization:"));
     lines.push("connection: close");
@@ -98,8 +135,30 @@ fn answer(mut client: &TcpStream, server: &str) -> io::Result<()> {
     upstream.write_all(&begun)?;
     let (mut body, mut to) = (client.try_clone()?, upstream.try_clone()?);
     thread::spawn(move || io::copy(&mut body, &mut to));
-    io::copy(&mut upstream, &mut client)?;
+    if fault.is_some() {
+        io::copy(&mut upstream, &mut io::sink())?;
+    }
+    match fault {
+        Some(Fault::Replaced(head)) => write!(client, "HTTP/1.1 {head}content-length: 0\r\nconnection: close\r\n\r\n")?,
+        _ => drop(io::copy(&mut upstream, &mut client)?),
+    }
     client.shutdown(Shutdown::Both)
+}
+
+/// Answers and reads what is left of the request, or closing would take the answer back. `head` is lines without the last,
+/// empty one.
+fn refuse(mut client: &TcpStream, head: &str, body: &str) -> io::Result<()> {
+    write!(client, "HTTP/1.1 {head}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())?;
+    client.shutdown(Shutdown::Write)?;
+    io::copy(&mut client, &mut io::sink())?;
+    Ok(())
+}
+
+/// What goes wrong with the request of this first line.
+fn next_fault(faults: &Faults, line: &str) -> Option<Fault> {
+    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = faults.iter().position(|(words, _)| words.iter().all(|word| line.contains(word.as_str())))?;
+    Some(faults.remove(place).1)
 }
 
 /// The head of a request, and what was read of its body.

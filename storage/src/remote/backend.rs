@@ -8,7 +8,9 @@ use std::{fmt::Debug, ops::Range};
 
 /// An object store: whole objects, and objects in parts.
 ///
-/// A key is written by one upload only and never again, so nothing here needs a condition. Every call may be repeated.
+/// A key is written by one upload only and never again, so nothing here needs a condition. Every call may be repeated, and
+/// is where its outcome is not known; the end of an upload that was done at first is [`crate::Error::UploadLost`] when it is
+/// repeated, with the object there.
 pub trait Backend: Debug + Send + Sync + 'static {
     /// What rows call it.
     fn name(&self) -> &'static str;
@@ -36,7 +38,7 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// this returns.
     ///
     /// # Errors
-    /// [`crate::Error::UploadLost`] where there is no such upload (any more).
+    /// [`crate::Error::UploadLost`] where there is no such upload (any more): it may have become the object already.
     fn complete<'call>(
         &'call self,
         key: &'call ObjectKey,

@@ -12,8 +12,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// which takes a line of 2 Mbit/s.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often and how long a request is tried again that failed by no fault of its own.
-const MAX_RETRIES: usize = 8;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
+pub(super) const MAX_RETRIES: usize = 8;
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 
 impl RemoteStore {
     /// The object store that the settings name, if they do, after it has taken, given and deleted an object.

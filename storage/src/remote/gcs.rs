@@ -4,19 +4,24 @@ use super::{
     Backend,
     cloud::{Cloud, CloudStore, Said, Uploads, elements, reason, told},
     connect::{Advice, CONNECT_TIMEOUT, client_options, retries, unusable},
+    retry::{Retries, is_passing},
 };
-use crate::Result;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use longshore_config::Gcs;
 use object_store::{
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder},
     path::Path,
 };
+use reqwest::{
+    RequestBuilder,
+    header::{HeaderMap, RETRY_AFTER},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Where Google's own servers are.
 const GOOGLE: &str = "https://storage.googleapis.com";
-/// How long the store may take to answer: an upload of thousands of parts takes it a while to end.
+/// How long the store may take for one answer: an upload of thousands of parts takes it a while to end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(super) const ADVICE: Advice = Advice {
@@ -42,7 +47,7 @@ impl CloudStore for GoogleCloudStorage {}
 ///
 /// # Errors
 /// [`crate::Error::Unusable`] where the settings make no sense, or the service account's file cannot be read.
-pub fn gcs_backend(settings: &Gcs) -> Result<Arc<dyn Backend>> {
+pub fn gcs_backend(settings: &Gcs) -> crate::Result<Arc<dyn Backend>> {
     let Gcs { bucket, endpoint, prefix, .. } = settings;
     let place = match endpoint {
         Some(endpoint) => format!("bucket {bucket} at {endpoint}"),
@@ -81,16 +86,52 @@ struct GcsUploads {
     bucket: String,
 }
 
+/// What became of a request that failed.
+enum Failure {
+    /// It would fail again.
+    Final(String),
+    /// It may succeed later; the store may have said when.
+    Passing { said: String, retry_after: Option<Duration> },
+}
+
 impl GcsUploads {
-    /// Sends a request with the token of the moment; answers the text of the answer.
-    async fn ask(&self, request: reqwest::RequestBuilder) -> Said<String> {
-        let token = self.store.credentials().get_credential().await.map_err(|error| reason(&error))?;
-        let answer = request.bearer_auth(&token.bearer).send().await.map_err(|error| reason(&error))?;
+    /// Sends a request until it succeeds or there is no use in it; answers the text of the answer.
+    async fn ask(&self, request: impl Fn() -> RequestBuilder) -> Said<String> {
+        let mut retries = Retries::begin();
+        loop {
+            let (said, retry_after) = match self.ask_once(request()).await {
+                Ok(text) => return Ok(text),
+                Err(Failure::Final(said)) => return Err(said),
+                Err(Failure::Passing { said, retry_after }) => (said, retry_after),
+            };
+            let Some(pause) = retries.next_pause(retry_after) else { return Err(said) };
+            tracing::debug!(%said, ?pause, "a request to the object store is sent again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request with the token of the moment.
+    async fn ask_once(&self, request: RequestBuilder) -> Result<String, Failure> {
+        // The crate has tried that again already.
+        let token = self.store.credentials().get_credential().await.map_err(|error| Failure::Final(reason(&error)))?;
+        let broken = |error| Failure::Passing { said: reason(&error), retry_after: None };
+        let answer = request.bearer_auth(&token.bearer).send().await.map_err(broken)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|error| reason(&error))?;
-        if status.is_success() { Ok(text) } else { Err(failure(status, &text)) }
+        let retry_after = retry_after(answer.headers());
+        let text = answer.text().await.map_err(broken)?;
+        // It may have begun its answer before it failed.
+        let failed_late = text.contains("<Error>");
+        if status.is_success() && !failed_late {
+            return Ok(text);
+        }
+        let said = failure(status, &text);
+        let is_passing = is_passing(status) || status.is_success() && LATE.iter().any(|code| said.starts_with(code));
+        Err(if is_passing { Failure::Passing { said, retry_after } } else { Failure::Final(said) })
     }
 }
+
+/// What passing trouble is called in an answer that began well.
+const LATE: [&str; 4] = ["InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"];
 
 /// The code of the answer where it has one, as the other calls tell it.
 fn failure(status: reqwest::StatusCode, text: &str) -> String {
@@ -98,6 +139,12 @@ fn failure(status: reqwest::StatusCode, text: &str) -> String {
         Some(_) => told(text),
         None => format!("{status}: {text}"),
     }
+}
+
+/// After how long the store wants to be asked again. It gives seconds; a date is taken for none.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 impl Uploads for GcsUploads {
@@ -108,11 +155,13 @@ impl Uploads for GcsUploads {
                 .append_pair("uploads", "")
                 .append_pair("prefix", path.as_ref())
                 .finish();
-            let text = self.ask(self.http.get(format!("{}?{query}", self.bucket))).await?;
+            let text = self.ask(|| self.http.get(format!("{}?{query}", self.bucket))).await?;
             Ok(elements(&text, "UploadId").map(str::to_owned).collect())
         })
     }
 
+    /// Sent again where its outcome is not known. If it was done at first, the store knows the upload no more, and whoever
+    /// completes it finds the object there.
     fn complete<'call>(
         &'call self,
         path: &'call Path,
@@ -125,11 +174,10 @@ impl Uploads for GcsUploads {
         let parts: String = parts.iter().map(part).collect();
         Box::pin(async move {
             let query = form_urlencoded::Serializer::new(String::new()).append_pair("uploadId", upload).finish();
-            let request = self.http.post(format!("{}/{path}?{query}", self.bucket));
-            let text = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
-            let answer = self.ask(request.body(text)).await?;
-            // It may have begun its answer before it failed.
-            if answer.contains("<Error>") { Err(told(&answer)) } else { Ok(()) }
+            let text = Bytes::from(format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>"));
+            let request = || self.http.post(format!("{}/{path}?{query}", self.bucket)).body(text.clone());
+            self.ask(request).await?;
+            Ok(())
         })
     }
 }

@@ -12,6 +12,7 @@ mod gcs;
 mod hedge;
 mod memory;
 mod parts;
+mod retry;
 mod s3;
 mod write;
 
