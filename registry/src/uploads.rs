@@ -93,11 +93,25 @@ impl Registry {
         let registry = self.clone();
         detached(Box::pin(async move {
             let turn = registry.sessions.enter(address.id).ok_or(Error::UploadBusy { id: address.id })?;
-            let finished = registry.finish(address, digest, chunk).await;
+            let finished = registry.finish(address.clone(), digest, chunk).await;
             drop(turn);
-            finished
+            match finished {
+                Err(Error::UploadUnknown { id }) => registry.ended_before(address, id, digest).await,
+                finished => finished,
+            }
         }))
         .await
+    }
+
+    /// The end of a session that is not there. It may have been sent before, by a proxy or a client that heard nothing since
+    /// the replica died behind its commit: where the repository holds the blob, that is what the caller wanted, and the blob
+    /// stays for the promised time as after any end. The bytes need not come again: those under the digest were verified.
+    /// Nobody learns more by it than who may push here learns by pushing a manifest that names the blob.
+    async fn ended_before(&self, address: UploadAddress, id: UploadId, digest: Digest) -> Result<()> {
+        match self.promise_blob(&address.repository, &digest).await {
+            Err(Error::BlobUnknown { .. }) => Err(Error::UploadUnknown { id }),
+            held => held.map(drop),
+        }
     }
 
     /// Takes a whole blob in one request. A small one needs no session: it is one transaction.

@@ -10,7 +10,7 @@ use longshore_tests::server::{Options, Server};
 use reqwest::{Body, Method, Response, StatusCode};
 
 use crate::answers::{assert_refused, eventually, header};
-use crate::exchange::OpenRequest;
+use crate::exchange::{Answer, OpenRequest};
 use crate::{INLINE_MAX, KIB, MIB, shared_client, shared_server};
 
 on_all!(
@@ -29,6 +29,8 @@ on_all!(
     a_body_that_stalls_is_told_so_and_kept,
     the_end_of_a_session_that_is_none_is_refused_before_its_bytes_come,
     a_restart_loses_no_session,
+    an_end_that_is_sent_again_is_answered_as_before,
+    the_end_of_no_session_finds_only_what_its_repository_holds,
 );
 
 /// Sizes at which a session is kept in the database, moves into a file, and has been there before.
@@ -355,6 +357,64 @@ async fn the_end_of_a_session_that_is_none_is_refused_before_its_bytes_come(back
     let mut open = OpenRequest::begin(shared_server(backend).address(), "PUT", &end, "content-length: 10\r\n");
     open.send(b"x");
     assert_eq!(open.answer().status, 404);
+}
+
+/// As a proxy does it when the server has died behind its commit, and as a client does that heard nothing.
+async fn an_end_that_is_sent_again_is_answered_as_before(backend: Backend) {
+    let mut server = Server::start(Options::on(backend));
+    let repository = "sessions/again";
+    let mut ends = Vec::new();
+    for size in SIZES {
+        let client = Client::new(server.url());
+        let (upload, blob, half) = half_done(&client, repository, size).await;
+        let rest = blob.bytes[half..].to_vec();
+        let pushed = client.finish_upload(&upload, &blob.digest, rest).await;
+        ends.push((upload, blob, half, header(&pushed, "location").to_owned()));
+        expect(pushed, StatusCode::CREATED, "the end of the upload").await;
+    }
+    server.kill9();
+    server.restart();
+    let client = Client::new(server.url());
+    for (upload, blob, half, location) in ends {
+        let rest = blob.bytes[half..].to_vec();
+        for last in [rest, Vec::new()] {
+            let again = client.finish_upload(&upload, &blob.digest, last).await;
+            assert_eq!(
+                (header(&again, "location"), header(&again, "docker-content-digest")),
+                (&*location, &*blob.digest)
+            );
+            expect(again, StatusCode::CREATED, "the same end again").await;
+        }
+        assert!(client.blob(repository, &blob.digest).await == blob.bytes);
+        // Its bytes are not waited for: this client sends one of them.
+        let end = format!("{upload}?digest={}", blob.digest);
+        let address = server.address();
+        let head =
+            format!("PUT {end} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 100000000\r\n");
+        assert_eq!(Answer::to(address, format!("{head}\r\nx")).status, 201);
+    }
+}
+
+async fn the_end_of_no_session_finds_only_what_its_repository_holds(backend: Backend) {
+    let client = shared_client(backend);
+    let blob = Blob::random(MIB);
+    client.push_blob("sessions/holds", &blob).await;
+    client.push_blob("sessions/holds-not", &Blob::random(1)).await;
+    let end_of = async |repository: &str, digest: &str| {
+        let upload = format!("/v2/{repository}/blobs/uploads/00000000-0000-4000-8000-000000000000");
+        client.finish_upload(&upload, digest, "").await
+    };
+    assert_eq!(end_of("sessions/holds", &blob.digest).await.status(), 201);
+    for (repository, digest) in [
+        ("sessions/holds-not", &blob.digest),
+        ("sessions/not-there", &blob.digest),
+        ("sessions/holds", &Blob::random(1).digest),
+    ] {
+        assert_refused(end_of(repository, digest).await, 404, "BLOB_UPLOAD_UNKNOWN").await;
+    }
+    // What was taken away is not found either.
+    assert_eq!(client.delete(&format!("/v2/sessions/holds/blobs/{}", blob.digest)).await.status(), 202);
+    assert_refused(end_of("sessions/holds", &blob.digest).await, 404, "BLOB_UPLOAD_UNKNOWN").await;
 }
 
 async fn a_restart_loses_no_session(backend: Backend) {
