@@ -31,6 +31,8 @@ on_all!(
     a_restart_loses_no_session,
     an_end_that_is_sent_again_is_answered_as_before,
     the_end_of_no_session_finds_only_what_its_repository_holds,
+    a_wrong_digest_of_another_algorithm_leaves_the_bytes_to_be_ended_rightly,
+    other_bytes_after_a_wrong_digest_of_another_algorithm,
 );
 
 /// Sizes at which a session is kept in the database, moves into a file, and has been there before.
@@ -415,6 +417,53 @@ async fn the_end_of_no_session_finds_only_what_its_repository_holds(backend: Bac
     // What was taken away is not found either.
     assert_eq!(client.delete(&format!("/v2/sessions/holds/blobs/{}", blob.digest)).await.status(), 202);
     assert_refused(end_of("sessions/holds", &blob.digest).await, 404, "BLOB_UPLOAD_UNKNOWN").await;
+}
+
+/// The object is made before such a digest can be compared, and with it the last bytes are.
+async fn other_bytes_after_a_wrong_digest_of_another_algorithm(backend: Backend) {
+    let client = shared_client(backend);
+    let repository = "sessions/other-bytes";
+    let blob = Blob::random(30 * MIB);
+    let (before, last) = blob.bytes.split_at(29 * MIB);
+    let upload = client.start_upload(repository).await;
+    let patched = client.send_chunk(&upload, None, before.to_vec()).await;
+    expect(patched, StatusCode::ACCEPTED, "what comes before the end").await;
+    let digest = longshore_tests::image::sha512(&blob.bytes);
+    let spoiled = client.finish_upload(&upload, &digest, vec![0; MIB]).await;
+    assert_refused(spoiled, 400, "DIGEST_INVALID").await;
+    let again = client.finish_upload(&upload, &digest, last.to_vec()).await;
+    if backend == Backend::S3 {
+        // Parts cannot be taken out of an object again.
+        let refusal = assert_refused(again, 404, "BLOB_UPLOAD_UNKNOWN").await;
+        assert!(refusal.message.contains("start a new one"), "{refusal:?}");
+    } else {
+        expect(again, StatusCode::CREATED, "the end with the right bytes").await;
+        assert!(client.blob(repository, &digest).await == blob.bytes);
+    }
+}
+
+/// The object is made before such a digest can be compared.
+async fn a_wrong_digest_of_another_algorithm_leaves_the_bytes_to_be_ended_rightly(backend: Backend) {
+    let client = shared_client(backend);
+    let repository = "sessions/another-algorithm";
+    for (size, at_the_end) in
+        [(1000, 10), (MIB, 0), (MIB, MIB / 2), (30 * MIB, 0), (30 * MIB, MIB), (30 * MIB, 12 * MIB)]
+    {
+        let blob = Blob::random(size);
+        let (before, last) = blob.bytes.split_at(size - at_the_end);
+        let upload = client.start_upload(repository).await;
+        let patched = client.send_chunk(&upload, None, before.to_vec()).await;
+        expect(patched, StatusCode::ACCEPTED, "what comes before the end").await;
+        for _ in 0..2 {
+            let refused = client.finish_upload(&upload, &longshore_tests::image::sha512(b"x"), last.to_vec()).await;
+            assert_refused(refused, 400, "DIGEST_INVALID").await;
+            assert_stands_at(&client, &upload, before.len()).await;
+        }
+        let digest = longshore_tests::image::sha512(&blob.bytes);
+        let pushed = client.finish_upload(&upload, &digest, last.to_vec()).await;
+        expect(pushed, StatusCode::CREATED, "the end with the right digest").await;
+        assert!(client.blob(repository, &digest).await == blob.bytes, "{size} bytes, {at_the_end} of them at the end");
+    }
 }
 
 async fn a_restart_loses_no_session(backend: Backend) {
