@@ -207,8 +207,8 @@ impl Metadata {
         on_engine!(self.attach_tail(id, fence, key, backend))
     }
 
-    /// Gives a writer so many numbers for parts that no other writer of the session has; answers the first. None where the
-    /// session is gone or taken.
+    /// Gives a writer so many numbers for parts that no other writer of the session has; answers the first. Those that it
+    /// does not need it gives back when it saves ([`SaveProgress::next_part`]). None where the session is gone or taken.
     pub async fn reserve_parts(&self, id: UploadId, fence: i64, count: u32) -> Result<Option<u32>> {
         on_engine!(self.reserve_parts(id, fence, count))
     }

@@ -187,6 +187,9 @@ pub struct SaveProgress {
     pub staged: Vec<u8>,
     /// The parts that are new, where the object is written in parts.
     pub multipart: Option<Multipart>,
+    /// The first number for a part that was given to no writer, or to this one, which has begun no part with it nor with
+    /// any after it. None where this writer was given no numbers.
+    pub next_part: Option<u32>,
     /// What became of the bytes that are in no part.
     pub tail: TailChange,
     /// How long the session stays without a new byte.

@@ -54,6 +54,7 @@ async fn save(database: &Database, address: &UploadAddress, received: u64, stage
         hash_state: b"the hash of nothing".to_vec(),
         staged: staged.as_bytes().to_vec(),
         multipart: None,
+        next_part: None,
         tail: TailChange::Kept,
         lifetime: UPLOAD_LIFETIME,
     };

@@ -15,6 +15,7 @@ on_both_engines!(
     nothing_to_go_on_after_is_refused,
     a_session_that_ends_condemns_all_that_it_holds,
     no_two_writers_are_given_the_same_number,
+    a_writer_that_was_given_no_numbers_gives_none_back,
 );
 
 /// A session that its first writer has claimed.
@@ -58,6 +59,7 @@ impl Session {
             received,
             hash_state: b"a hash".to_vec(),
             staged: Vec::new(),
+            next_part: multipart.as_ref().and_then(|multipart| Some(multipart.parts.last()?.number + 1)),
             multipart,
             tail,
             lifetime: UPLOAD_LIFETIME,
@@ -192,7 +194,23 @@ async fn no_two_writers_are_given_the_same_number(database: Database) {
     assert_eq!(reserve(&session, 2).await, Some(6));
     // It has not needed all of them.
     assert!(session.save(16, parts_from(6, &[("c", 8)]), TailChange::Kept).await);
-    assert_eq!(reserve(&session, 1).await, Some(8));
+    assert_eq!(reserve(&session, 1).await, Some(7));
+    let fence = session.fence;
     session.fence = lost;
     assert_eq!(reserve(&session, 1).await, None, "the session is another's");
+    assert!(!session.save(24, parts_from(2, &[("late", 8)]), TailChange::Kept).await);
+    session.fence = fence;
+    assert_eq!(reserve(&session, 1).await, Some(8), "whoever has lost the session gives nothing back");
+}
+
+async fn a_writer_that_was_given_no_numbers_gives_none_back(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("object").await);
+    assert!(session.save(8, parts(&[("a", 8)]), TailChange::Kept).await);
+    assert_eq!(session.database.metadata.reserve_parts(session.address.id, session.fence, 4).await.unwrap(), Some(1));
+    // Its writer has died, and the next one has too little for a part.
+    session.claim().await;
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(9, parts(&[]), TailChange::Replaced).await);
+    assert_eq!(session.database.metadata.reserve_parts(session.address.id, session.fence, 1).await.unwrap(), Some(5));
 }

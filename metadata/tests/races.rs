@@ -235,6 +235,7 @@ async fn an_end_and_a_writer_agree_on_who_has_the_session(database: Database) {
                 hash_state: claimed.hash_state,
                 staged: b"abc".to_vec(),
                 multipart: None,
+                next_part: None,
                 tail: TailChange::Kept,
                 lifetime: UPLOAD_LIFETIME,
             };

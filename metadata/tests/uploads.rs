@@ -35,6 +35,7 @@ fn progress(id: UploadId, fence: i64, received: u64, staged: &str) -> SaveProgre
         hash_state: format!("the hash of {received} bytes").into_bytes(),
         staged: staged.as_bytes().to_vec(),
         multipart: None,
+        next_part: None,
         tail: TailChange::Kept,
         lifetime: UPLOAD_LIFETIME,
     }

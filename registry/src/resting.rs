@@ -3,7 +3,10 @@
 use crate::{Error, Registry, Result};
 use longshore_metadata::{Multipart, TailChange, UploadId, UploadPart, UploadRecord};
 use longshore_oci::Algorithm;
-use longshore_storage::{BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SavedPart, SavedParts, Storage};
+use longshore_storage::{
+    BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SMALLEST_PART, SavedPart, SavedParts, Storage,
+};
+use std::ops::Range;
 
 /// The bytes of a session that no request has touched yet.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Resting {
         let parts = parts.unwrap_or_default().into_iter().map(saved_part).collect();
         Ok(Some(Self {
             key: key_of(&record.object_key).map_err(damaged)?,
-            parts: SavedParts { upload, parts, tail: key_of(&record.tail_key).map_err(damaged)? },
+            parts: SavedParts { upload, parts, tail: key_of(&record.tail_key).map_err(damaged)?, numbers: 0..0 },
             hash: record.hash_state.clone(),
             length: record.received,
         }))
@@ -61,7 +64,9 @@ impl Resting {
         let hasher = self.hasher(storage).await?;
         let goes_on = storage.appends() || self.parts.upload.is_some();
         if let Some(key) = self.key.as_ref().filter(|_| goes_on) {
-            return Ok(storage.resume(key.clone(), hasher, self.length, self.parts.clone()).await?);
+            let mut saved = self.parts.clone();
+            saved.numbers = self.numbers_for_tail(registry, id, fence).await?;
+            return Ok(storage.resume(key.clone(), hasher, self.length, saved).await?);
         }
         // Nothing is appended to a whole object of an object store: what is there becomes the tail of another one.
         let next = ObjectKey::random();
@@ -78,22 +83,50 @@ impl Resting {
         Ok(storage.resume(next, hasher, self.length, saved).await?)
     }
 
+    /// Numbers for the parts that a long tail may have to be sent as while it is read, where memory is short.
+    async fn numbers_for_tail(&self, registry: &Registry, id: UploadId, fence: i64) -> Result<Range<u32>> {
+        let in_parts: u64 = self.parts.parts.iter().map(|part| part.size).sum();
+        let parts = self.length.saturating_sub(in_parts) / SMALLEST_PART;
+        match u32::try_from(parts) {
+            Ok(parts @ 1..) if self.parts.upload.is_some() => reserve_numbers(registry, id, fence, parts).await,
+            _ => Ok(0..0),
+        }
+    }
+
     /// Whether some of the bytes will be in a tail that a writer takes up.
     pub(crate) fn has_tail(&self, storage: &Storage) -> bool {
         self.parts.tail.is_some() || !storage.appends() && self.parts.upload.is_none()
     }
 }
 
-/// How what was made durable is told to the database. `had_tail`: whether there was a tail before.
-pub(crate) fn told(durable: Layout, had_tail: bool) -> (Option<Multipart>, TailChange) {
-    let gone = if had_tail { TailChange::Gone } else { TailChange::Kept };
-    match durable {
-        Layout::Whole => (None, gone),
-        Layout::Parts { upload, new, has_tail } => {
-            let parts = new.into_iter().map(upload_part).collect();
-            (Some(Multipart { upload, parts }), if has_tail { TailChange::Replaced } else { gone })
+/// What has changed of the objects, as the database is told it.
+pub(crate) struct Changed {
+    pub(crate) multipart: Option<Multipart>,
+    pub(crate) next_part: Option<u32>,
+    pub(crate) tail: TailChange,
+}
+
+impl Changed {
+    pub(crate) const NOTHING: Self = Self { multipart: None, next_part: None, tail: TailChange::Kept };
+
+    /// What was made durable. `had_tail`: whether there was a tail before.
+    pub(crate) fn to(durable: Layout, had_tail: bool) -> Self {
+        let gone = if had_tail { TailChange::Gone } else { TailChange::Kept };
+        match durable {
+            Layout::Whole => Self { tail: gone, ..Self::NOTHING },
+            Layout::Parts { upload, new, has_tail, unused } => {
+                let parts = new.into_iter().map(upload_part).collect();
+                let tail = if has_tail { TailChange::Replaced } else { gone };
+                Self { multipart: Some(Multipart { upload, parts }), next_part: unused, tail }
+            }
         }
     }
+}
+
+/// So many numbers for parts that no other writer has.
+pub(crate) async fn reserve_numbers(registry: &Registry, id: UploadId, fence: i64, count: u32) -> Result<Range<u32>> {
+    let first = registry.metadata.reserve_parts(id, fence, count).await?.ok_or(Error::UploadBusy { id })?;
+    Ok(first..first.saturating_add(count))
 }
 
 fn saved_part(UploadPart { number, tag, size }: UploadPart) -> SavedPart {

@@ -3,21 +3,20 @@
 
 use crate::{
     Error, Registry, Result,
-    resting::{self, Resting, damaged, told},
+    resting::{self, Changed, Resting, damaged, reserve_numbers},
 };
 use bytes::Bytes;
-use longshore_metadata::{
-    CommitOutcome, CommitUpload, SaveProgress, StoredContent, TailChange, UploadId, UploadRecord,
-};
+use longshore_metadata::{CommitOutcome, CommitUpload, SaveProgress, StoredContent, UploadId, UploadRecord};
 use longshore_oci::{Algorithm, Digest};
-use longshore_storage::{BlobHasher, ObjectKey, ObjectWriter};
+use longshore_storage::{BlobHasher, ObjectKey, ObjectWriter, Step};
 use std::time::{Duration, Instant};
 
 /// How long a session is taken to be ours without asking again, where other replicas may take it: what is sent after that
 /// is sent in vain.
 const OURS: Duration = Duration::from_secs(1);
 
-/// How many part numbers are reserved at first and at most: doubled each time, for one who needs many will need more.
+/// How many part numbers are reserved at first and at most: doubled each time, for one who needs many will need more. What
+/// is not needed is given back when the session is saved.
 const FIRST_NUMBERS: u32 = 2;
 const MOST_NUMBERS: u32 = 16;
 
@@ -95,7 +94,7 @@ impl Session {
             bytes.extend_from_slice(&chunk);
             return Ok(());
         }
-        self.writer().await?.write(chunk).await?;
+        self.writer(Step::Write(chunk.len())).await?.write(chunk).await?;
         Ok(())
     }
 
@@ -121,8 +120,8 @@ impl Session {
         if open { Ok(()) } else { Err(Error::UploadBusy { id: self.id }) }
     }
 
-    /// The session's object, opened or made, with numbers for its parts where it needs some.
-    async fn writer(&mut self) -> Result<&mut ObjectWriter> {
+    /// The session's object, opened or made, with numbers for the parts that it may send in its next step.
+    async fn writer(&mut self, next: Step) -> Result<&mut ObjectWriter> {
         let writer = match &mut self.bytes {
             SessionBytes::Written(_) => None,
             SessionBytes::Resting(resting) => {
@@ -145,10 +144,9 @@ impl Session {
             self.bytes = SessionBytes::Written(Box::new(writer));
         }
         let SessionBytes::Written(writer) = &mut self.bytes else { unreachable!("the writer was put there just now") };
-        if writer.needs_numbers() {
-            let reserved = self.registry.metadata.reserve_parts(self.id, self.fence, self.numbers).await?;
-            let first = reserved.ok_or(Error::UploadBusy { id: self.id })?;
-            writer.grant_numbers(first..first + self.numbers);
+        if let lacking @ 1.. = writer.lacks_numbers(next) {
+            let count = lacking.max(self.numbers);
+            writer.grant_numbers(reserve_numbers(&self.registry, self.id, self.fence, count).await?);
             self.numbers = (self.numbers * 2).min(MOST_NUMBERS);
         }
         Ok(writer)
@@ -171,21 +169,21 @@ impl Session {
     /// Makes what came durable; answers what is to be saved of it.
     async fn make_durable(&mut self) -> Result<SaveProgress> {
         self.stay_open().await?;
-        let unchanged = (None, TailChange::Kept);
         let (received, storage) = (self.length(), &self.registry.storage);
-        let (staged, hash_state, (multipart, tail)) = match &mut self.bytes {
+        let (staged, hash_state, changed) = match &mut self.bytes {
             SessionBytes::Staged { bytes, algorithm } => {
-                (std::mem::take(bytes), BlobHasher::new(*algorithm).save(), unchanged)
+                (std::mem::take(bytes), BlobHasher::new(*algorithm).save(), Changed::NOTHING)
             }
-            SessionBytes::Resting(resting) => (Vec::new(), resting.hasher(storage).await?.save(), unchanged),
+            SessionBytes::Resting(resting) => (Vec::new(), resting.hasher(storage).await?.save(), Changed::NOTHING),
             SessionBytes::Written(_) => {
                 let (registry, id, fence) = (self.registry.clone(), self.id, self.fence);
-                let durable = resting::save(&registry, id, fence, self.writer().await?).await?;
-                (Vec::new(), durable.hasher.save(), told(durable.layout, self.has_tail))
+                let durable = resting::save(&registry, id, fence, self.writer(Step::Save).await?).await?;
+                (Vec::new(), durable.hasher.save(), Changed::to(durable.layout, self.has_tail))
             }
         };
         let (id, fence, lifetime) = (self.id, self.fence, self.registry.rules.upload_lifetime);
-        Ok(SaveProgress { id, fence, received, hash_state, staged, multipart, tail, lifetime })
+        let Changed { multipart, next_part, tail } = changed;
+        Ok(SaveProgress { id, fence, received, hash_state, staged, multipart, next_part, tail, lifetime })
     }
 
     /// Ends the session with a blob of this digest. Where the bytes have another one, the session stays as it was
@@ -221,7 +219,7 @@ impl Session {
                 (key.clone(), resting.length, resting.hasher(&storage).await?)
             }
             SessionBytes::Resting(_) | SessionBytes::Written(_) => {
-                let writer = self.writer().await?;
+                let writer = self.writer(Step::Finish).await?;
                 let hasher = writer.hash().await?;
                 if hasher.algorithm() == algorithm {
                     verify(declared, hasher.digest())?;

@@ -2,7 +2,7 @@
 
 use crate::{
     BlobHasher, Durable, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, RemoteStore,
-    RemoteWriter, Result, SavedParts,
+    RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
 use longshore_config::Storage as Settings;
@@ -187,11 +187,11 @@ impl ObjectWriter {
         }
     }
 
-    /// Whether it needs numbers for parts, see [`RemoteWriter::needs_numbers`].
-    pub fn needs_numbers(&self) -> bool {
+    /// How many numbers for parts it lacks, see [`RemoteWriter::lacks_numbers`].
+    pub fn lacks_numbers(&self, next: Step) -> u32 {
         match self {
-            Self::File(_) => false,
-            Self::Remote(writer) => writer.needs_numbers(),
+            Self::File(_) => 0,
+            Self::Remote(writer) => writer.lacks_numbers(next),
         }
     }
 

@@ -5,12 +5,18 @@ use crate::Result;
 
 /// What a parameter is bound to.
 pub(super) enum Value {
-    Number(i64),
+    Number(Option<i64>),
     Text(Option<String>),
 }
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
+        Self::Number(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
         Self::Number(number)
     }
 }

@@ -9,8 +9,7 @@ use crate::{Durability, Error, Multipart, Result, SaveProgress, TailChange, Uplo
 statements! {
     SELECT_PARTS = "SELECT number, tag, size FROM upload_parts WHERE upload_id = $1 ORDER BY number";
     INSERT_PART = "INSERT INTO upload_parts (upload_id, number, tag, size) VALUES ($1, $2, $3, $4)";
-    NAME_UPLOAD = "UPDATE uploads SET backend_upload = $2, next_part = CASE WHEN next_part < $3 THEN $3 \
-        ELSE next_part END WHERE id = $1";
+    NAME_UPLOAD = "UPDATE uploads SET backend_upload = $2, next_part = COALESCE($3, next_part) WHERE id = $1";
     RESERVE = "UPDATE uploads SET next_part = next_part + $3 WHERE id = $1 AND fence = $2 RETURNING next_part";
     SET_NEXT_TAIL = "UPDATE uploads SET next_tail_id = $2 WHERE id = $1";
     REPLACE_TAIL = "UPDATE uploads SET tail_id = next_tail_id, next_tail_id = NULL WHERE id = $1";
@@ -52,7 +51,8 @@ pub(super) async fn save(connection: &mut Connection, progress: &SaveProgress) -
     let id = progress.id.to_string();
     let mut batch = Batch::default();
     if let Some(multipart) = &progress.multipart {
-        let next = multipart.parts.last().map_or(0, |part| i64::from(part.number) + 1);
+        // Whoever still holds the session is the last one that was given numbers: those that it did not need are free again.
+        let next = progress.next_part.map(i64::from);
         batch.add(NAME_UPLOAD).bind(id.as_str()).bind(multipart.upload.as_str()).bind(next);
         for part in &multipart.parts {
             let row = batch.add(INSERT_PART).bind(id.as_str()).bind(i64::from(part.number));

@@ -22,7 +22,7 @@ pub use gcs::gcs_backend;
 pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
 pub use s3::s3_backend;
-pub use write::{Layout, RemoteWriter};
+pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::{RemoteObject, Seat};
 

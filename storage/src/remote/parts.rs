@@ -3,7 +3,7 @@
 use super::{Backend, SMALLEST_PART};
 use crate::{Error, ObjectKey, Result};
 use bytes::Bytes;
-use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 use tokio::task::JoinHandle;
 
 /// The size of the first parts, and of the largest object that is written whole.
@@ -25,6 +25,9 @@ pub struct SavedParts {
     pub parts: Vec<SavedPart>,
     /// The object with the bytes after them.
     pub tail: Option<ObjectKey>,
+    /// Numbers for new parts, see [`RemoteWriter::lacks_numbers`](super::RemoteWriter::lacks_numbers): a tail that is
+    /// enough for parts may have to be sent while it is read.
+    pub numbers: Range<u32>,
 }
 
 /// A part that is there.
@@ -46,8 +49,9 @@ pub(super) struct Parts {
     /// The upload, once it is begun: by an earlier writer, or by this one.
     upload: Option<String>,
     new: Vec<Part>,
-    /// Numbers for parts of an upload that other writers may write to as well.
-    granted: VecDeque<u32>,
+    /// Numbers that no part was begun with, neither by this writer nor by another. None where other writers may write to
+    /// the same upload, and it was given none.
+    numbers: Option<Range<u32>>,
     bytes: u64,
 }
 
@@ -61,7 +65,12 @@ impl Parts {
     pub(super) fn new(backend: Arc<dyn Backend>, key: ObjectKey, saved: SavedParts) -> Self {
         let bytes = saved.parts.iter().map(|part| part.size).sum();
         let upload = saved.upload.clone();
-        Self { backend, key, upload, saved, new: Vec::new(), granted: VecDeque::new(), bytes }
+        let numbers = match &upload {
+            // An upload that nobody has saved is known to this writer only.
+            None => Some(0..MOST_PARTS),
+            Some(_) => Some(saved.numbers.clone()).filter(|numbers| !numbers.is_empty()),
+        };
+        Self { backend, key, upload, saved, new: Vec::new(), numbers, bytes }
     }
 
     pub(super) fn key(&self) -> &ObjectKey {
@@ -92,20 +101,32 @@ impl Parts {
         (self.next_size() / 2).max(SMALLEST_PART)
     }
 
-    /// Whether the parts need numbers that are this writer's alone, and it has not enough left for what it may send until it
-    /// is asked again.
-    pub(super) fn needs_numbers(&self) -> bool {
-        !self.is_unsaved() && self.granted.len() < 2
+    /// How many numbers are missing for so many new parts.
+    pub(super) fn lacks_numbers(&self, parts: u32) -> u32 {
+        let has = self.numbers.as_ref().map_or(0, |numbers| numbers.end.saturating_sub(numbers.start));
+        if self.is_unsaved() { 0 } else { parts.saturating_sub(has) }
     }
 
-    pub(super) fn grant(&mut self, numbers: Range<u32>) {
-        self.granted.extend(numbers);
+    pub(super) fn has_number(&self) -> bool {
+        self.numbers.as_ref().is_some_and(|numbers| !numbers.is_empty())
     }
 
-    /// The next number. An upload that nobody has saved is known to this writer only.
+    /// Takes numbers that are this writer's alone. While it holds the session nobody else is given any, so they go on
+    /// where those before ended.
+    pub(super) fn grant(&mut self, more: Range<u32>) {
+        match &mut self.numbers {
+            Some(numbers) if numbers.end == more.start => numbers.end = more.end,
+            numbers => *numbers = Some(more),
+        }
+    }
+
+    /// The first number that no part was begun with, if there were any to begin with.
+    pub(super) fn unused_number(&self) -> Option<u32> {
+        self.numbers.as_ref().map(|numbers| numbers.start)
+    }
+
     fn next_number(&mut self) -> Result<u32> {
-        let own = u32::try_from(self.new.len()).ok().filter(|_| self.is_unsaved());
-        let number = own.or_else(|| self.granted.pop_front());
+        let number = self.numbers.as_mut().and_then(Iterator::next);
         number.filter(|number| *number < MOST_PARTS).ok_or_else(|| Error::Backend {
             key: self.key.clone(),
             reason: format!("an upload takes {MOST_PARTS} parts at most, and has used up their numbers"),

@@ -38,7 +38,20 @@ pub enum Layout {
         new: Vec<SavedPart>,
         /// Whether there are bytes after them, in a tail.
         has_tail: bool,
+        /// The first of its numbers that this writer has begun no part with; none where it was given none.
+        unused: Option<u32>,
     },
+}
+
+/// What a writer is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Take so many bytes more.
+    Write(usize),
+    /// Make durable what it has.
+    Save,
+    /// Make the whole object.
+    Finish,
 }
 
 /// Appends to one object.
@@ -185,7 +198,7 @@ impl RemoteWriter {
         if let Ok(charge) = self.memory.clone().try_acquire_many_owned(units) {
             return Ok(charge);
         }
-        if self.pending() >= SMALLEST_PART {
+        if self.can_send() {
             self.send_part().await?;
         }
         let charge = self.memory.clone().acquire_many_owned(units);
@@ -200,10 +213,20 @@ impl RemoteWriter {
         self.length - self.parts.bytes()
     }
 
-    /// Whether parts need numbers that nobody else has, before more is written, saved or finished: others may write to
-    /// the same upload, and a part that arrives late replaces another of its number.
-    pub fn needs_numbers(&self) -> bool {
-        self.parts.needs_numbers()
+    /// Whether they are enough for a part, and there is a number for it.
+    fn can_send(&self) -> bool {
+        self.pending() >= SMALLEST_PART && self.parts.has_number()
+    }
+
+    /// How many part numbers that nobody else has are missing for the next step: others may write to the same upload, and
+    /// a part that arrives late replaces another of its number. As many as parts may be sent where memory is short.
+    pub fn lacks_numbers(&self, next: Step) -> u32 {
+        let parts = match next {
+            Step::Write(more) => (self.pending() + more as u64) / SMALLEST_PART,
+            Step::Save => u64::from(self.pending() >= self.parts.least_saved()),
+            Step::Finish => u64::from(self.pending() > 0),
+        };
+        self.parts.lacks_numbers(u32::try_from(parts).unwrap_or(u32::MAX))
     }
 
     /// Gives it such numbers.
@@ -280,7 +303,7 @@ impl RemoteWriter {
         self.parts.wait(0).await?;
         let hasher = self.hash().await?;
         let layout = match self.parts.new_parts() {
-            Some((upload, new)) => Layout::Parts { upload, new, has_tail },
+            Some((upload, new)) => Layout::Parts { upload, new, has_tail, unused: self.parts.unused_number() },
             None => Layout::Whole,
         };
         Ok(Durable { length: self.length, hasher, layout })

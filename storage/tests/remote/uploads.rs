@@ -4,7 +4,8 @@ use crate::{MIB, bytes, minio, read, store};
 use bytes::Bytes;
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
-    Backend, BlobHasher, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedParts, memory_backend,
+    Backend, BlobHasher, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedPart, SavedParts,
+    Step, memory_backend,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -36,11 +37,9 @@ impl Session {
         };
         let mut saved = self.saved.clone();
         if saved.upload.is_some() {
-            let mut writer = store.resume(key, hasher, self.length, saved).await?;
-            assert!(writer.needs_numbers());
-            writer.grant_numbers(self.next_part..self.next_part + NUMBERS);
+            saved.numbers = self.next_part..self.next_part + NUMBERS;
             self.next_part += NUMBERS;
-            return Ok(writer);
+            return store.resume(key, hasher, self.length, saved).await;
         }
         // Whole so far: it becomes the tail of the next.
         saved.tail = Some(key);
@@ -58,10 +57,10 @@ impl Session {
         self.length = durable.length;
         self.hash = Some(durable.hasher.save());
         self.saved.tail = tail;
-        if let Layout::Parts { upload, new, has_tail } = durable.layout {
+        if let Layout::Parts { upload, new, has_tail, unused } = durable.layout {
             assert_eq!(has_tail, self.saved.tail.is_some());
             self.saved.upload = Some(upload);
-            self.next_part = self.next_part.max(new.last().map_or(0, |part| part.number + 1));
+            self.next_part = unused.unwrap();
             self.saved.parts.extend(new);
             assert!(self.saved.parts.iter().all(|part| part.size >= SMALLEST_PART), "{:?}", self.saved.parts);
         }
@@ -157,6 +156,72 @@ async fn an_upload_that_finds_no_memory_is_told_to_come_back() {
     assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     drop(hoarders);
     late.write(bytes(MIB).into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn chunks_of_any_number_need_no_more_numbers_than_there_are_parts() {
+    let store = store(memory_backend());
+    let mut session = Session::default();
+    for size in [20 * MIB, MIB, 1, 2 * MIB, MIB, MIB, 9 * MIB, 1, 1, 1] {
+        let mut writer = session.open(&store).await;
+        writer.write(bytes(size).into()).await.unwrap();
+        session.save(writer).await;
+        assert_eq!(session.next_part as usize, session.saved.parts.len(), "after {size} bytes");
+    }
+    assert!(session.saved.parts.len() > 4);
+}
+
+#[tokio::test]
+async fn numbers_are_asked_for_only_where_parts_are_sent() {
+    let store = store(memory_backend());
+    let mut session = Session::default();
+    let mut writer = session.open(&store).await;
+    writer.write(bytes(20 * MIB).into()).await.unwrap();
+    assert_eq!(writer.lacks_numbers(Step::Write(100 * MIB)), 0, "nobody else knows of the upload");
+    session.save(writer).await;
+    let hasher = BlobHasher::restore(session.hash.as_ref().unwrap()).unwrap();
+    let (key, length, saved) = (session.key.clone().unwrap(), session.length, session.saved.clone());
+    let mut writer = store.resume(key, hasher, length, saved).await.unwrap();
+    // 4 MiB of them are a tail.
+    for (step, expected) in [
+        (Step::Write(MIB - 1), 0),
+        (Step::Write(MIB), 1),
+        (Step::Write(6 * MIB), 2),
+        (Step::Save, 0),
+        (Step::Finish, 1),
+    ] {
+        assert_eq!(writer.lacks_numbers(step), expected, "{step:?}");
+    }
+    writer.write(bytes(2 * MIB).into()).await.unwrap();
+    assert_eq!(writer.lacks_numbers(Step::Save), 1);
+    writer.grant_numbers(2..4);
+    assert_eq!(writer.lacks_numbers(Step::Write(9 * MIB)), 1, "there are two already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_tail_is_taken_up_in_little_memory() {
+    let backend = memory_backend();
+    let (key, tail) = (ObjectKey::random(), ObjectKey::random());
+    let upload = backend.begin(&key).await.unwrap();
+    // After so many parts the next ones are larger, and so is the tail. (This store takes parts of any size.)
+    let mut saved = SavedParts { upload: Some(upload.clone()), tail: Some(tail.clone()), ..SavedParts::default() };
+    for number in 0..3000 {
+        let name = backend.put_part(&key, &upload, number, vec![Bytes::from_static(b"x")]).await.unwrap();
+        saved.parts.push(SavedPart { number, name, size: 1 });
+    }
+    let (in_parts, in_tail) = (vec![b'x'; 3000], bytes(30 * MIB));
+    backend.put(&tail, vec![in_tail.clone().into()]).await.unwrap();
+    let whole = [in_parts, in_tail].concat();
+    let mut hasher = BlobHasher::new(Algorithm::Sha256);
+    hasher.update(&whole);
+
+    let store = RemoteStore::new(backend, 0, 16 * MIB as u64);
+    let mut silent = store.create(ObjectKey::random(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+    silent.write(bytes(8 * MIB).into()).await.unwrap();
+    saved.numbers = 3000..3006;
+    let mut writer = store.resume(key.clone(), hasher, whole.len() as u64, saved).await.unwrap();
+    writer.finish().await.unwrap();
+    assert!(read(&store, &key, whole.len() as u64, 0..whole.len() as u64).await == whole);
 }
 
 #[tokio::test]
