@@ -106,6 +106,14 @@ impl Session {
         }
     }
 
+    /// Comes when the session has to be given up, see [`ObjectWriter::refusal`].
+    pub(crate) async fn refusal(&self) -> Error {
+        match &self.bytes {
+            SessionBytes::Written(writer) => writer.refusal().await.into(),
+            SessionBytes::Staged { .. } | SessionBytes::Resting(_) => std::future::pending().await,
+        }
+    }
+
     /// Keeps the session from expiring while bytes arrive, however long that takes; and sees that no other replica has
     /// taken it.
     async fn stay_open(&mut self) -> Result<()> {

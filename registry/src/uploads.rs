@@ -256,13 +256,17 @@ async fn receive(session: &mut Session, mut chunk: Chunk) -> Result<()> {
     }
 }
 
-/// The next bytes of the body. What came before does not wait for them in memory for long.
+/// The next bytes of the body. What came before does not wait for them in memory for long; nor do others, where that is the
+/// memory which is for one at a time.
 async fn next_piece(session: &mut Session, body: &mut Body) -> Result<Option<Bytes>> {
     let piece = match tokio::time::timeout(GATHER, body.next()).await {
         Ok(piece) => piece,
         Err(_) => {
             session.flush().await?;
-            body.next().await
+            tokio::select! {
+                piece = body.next() => piece,
+                refused = session.refusal() => return Err(refused),
+            }
         }
     };
     Ok(piece.transpose()?)

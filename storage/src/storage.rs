@@ -1,8 +1,8 @@
 //! Where objects are: files on a local disk, or an object store. What the rest of Longshore sees of either.
 
 use crate::{
-    BlobHasher, Durable, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, RemoteStore,
-    RemoteWriter, Result, SavedParts, Step,
+    BlobHasher, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream,
+    RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
 use longshore_config::Storage as Settings;
@@ -199,6 +199,14 @@ impl ObjectWriter {
     pub fn grant_numbers(&mut self, numbers: Range<u32>) {
         if let Self::Remote(writer) = self {
             writer.grant_numbers(numbers);
+        }
+    }
+
+    /// Comes when it has to be given up for others' sake, see [`RemoteWriter::refusal`].
+    pub async fn refusal(&self) -> Error {
+        match self {
+            Self::File(_) => std::future::pending().await,
+            Self::Remote(writer) => writer.refusal().await,
         }
     }
 

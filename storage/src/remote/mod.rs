@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod backend;
+mod budget;
 mod cloud;
 mod connect;
 mod fetch;
@@ -14,6 +15,7 @@ mod memory;
 mod parts;
 mod retry;
 mod s3;
+mod segment;
 mod write;
 
 pub use azure::azure_backend;
@@ -26,12 +28,12 @@ pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::{RemoteObject, Seat};
 
+use budget::UploadMemory;
 use flights::Flights;
 
 use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
 use longshore_oci::Algorithm;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// What can be read has to pass through memory.
 pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
@@ -42,22 +44,20 @@ pub struct RemoteStore {
     backend: Arc<dyn Backend>,
     hot: HotSegments,
     flights: Arc<Flights>,
-    /// What uploads may hold in memory, in units of [`write::CHARGE`].
-    memory: Arc<Semaphore>,
+    memory: Arc<UploadMemory>,
 }
 
 impl RemoteStore {
     /// A store on this backend. What is read takes at most `cache_size` bytes of memory, or [`LEAST_TO_READ`] if that is
     /// more; a quarter of it is for what is on its way, the rest for what is read again and again. What is written takes at
-    /// most `upload_memory` bytes.
+    /// most `upload_memory` bytes, of which 6 MiB at least are needed.
     pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
-        let units = usize::try_from(upload_memory / write::CHARGE as u64).unwrap_or(usize::MAX);
         let hot = HotSegments::within(cache_size.max(LEAST_TO_READ), cache_size / 4 * 3);
         Self {
             flights: Arc::new(Flights::new(backend.clone(), hot.clone())),
             backend,
             hot,
-            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            memory: UploadMemory::of(upload_memory),
         }
     }
 

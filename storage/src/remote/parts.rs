@@ -150,9 +150,21 @@ impl Parts {
         Ok(())
     }
 
+    fn on_their_way(&self) -> usize {
+        self.new.iter().filter(|part| matches!(part, Part::Sending { .. })).count()
+    }
+
+    /// Waits for one that is on its way; false where there is none.
+    pub(super) async fn wait_for_one(&mut self) -> Result<bool> {
+        match self.on_their_way() {
+            0 => Ok(false),
+            sending => self.wait(sending - 1).await.map(|()| true),
+        }
+    }
+
     /// Waits until at most so many parts are on their way.
     pub(super) async fn wait(&mut self, at_most: usize) -> Result<()> {
-        let mut sending = self.new.iter().filter(|part| matches!(part, Part::Sending { .. })).count();
+        let mut sending = self.on_their_way();
         for place in 0..self.new.len() {
             if sending <= at_most {
                 break;

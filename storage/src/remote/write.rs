@@ -6,24 +6,16 @@
 
 use super::{
     Backend, SMALLEST_PART,
+    budget::{Charge, Granted, Turn, UploadMemory},
     parts::{Parts, SavedPart, SavedParts},
+    segment::{SEGMENT, Segment},
 };
 use crate::{BlobHasher, Durable, Error, ObjectKey, Result};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use longshore_oci::Algorithm;
-use std::{collections::VecDeque, mem, ops::Range, sync::Arc, time::Duration};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::{JoinHandle, spawn_blocking},
-};
-
-/// How much is hashed in one go, and how large the pieces are that a part is sent in.
-const SEGMENT: usize = 1024 * 1024;
-/// What is charged to the budget at a time.
-pub(super) const CHARGE: usize = 64 * 1024;
-/// How long an upload waits for memory before its client is told to come back.
-const PATIENCE: Duration = Duration::from_secs(10);
+use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How an object was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +51,8 @@ pub enum Step {
 /// After an error the object is what was last saved; whoever goes on from there replaces the parts that came since.
 pub struct RemoteWriter {
     backend: Arc<dyn Backend>,
-    memory: Arc<Semaphore>,
+    memory: Arc<UploadMemory>,
+    turn: Option<Turn>,
     length: u64,
     hashing: Hashing,
     filling: Segment,
@@ -75,32 +68,6 @@ impl std::fmt::Debug for RemoteWriter {
     }
 }
 
-/// A piece of memory, charged to the budget as long as it lives.
-#[derive(Default)]
-struct Segment {
-    bytes: Vec<u8>,
-    charge: Option<OwnedSemaphorePermit>,
-}
-
-impl AsRef<[u8]> for Segment {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Segment {
-    fn charged(&self) -> usize {
-        self.charge.as_ref().map_or(0, |charge| charge.num_permits() * CHARGE)
-    }
-
-    fn add_charge(&mut self, more: OwnedSemaphorePermit) {
-        match &mut self.charge {
-            Some(charge) => charge.merge(more),
-            none => *none = Some(more),
-        }
-    }
-}
-
 /// The hash is either here, or with the thread that hashes a segment.
 enum Hashing {
     Idle(Box<BlobHasher>),
@@ -111,7 +78,7 @@ enum Hashing {
 impl RemoteWriter {
     pub(super) fn new(
         backend: Arc<dyn Backend>,
-        memory: Arc<Semaphore>,
+        memory: Arc<UploadMemory>,
         key: ObjectKey,
         hasher: BlobHasher,
         saved: SavedParts,
@@ -120,6 +87,7 @@ impl RemoteWriter {
         Self {
             backend,
             memory,
+            turn: None,
             length: parts.bytes(),
             hashing: Hashing::Idle(Box::new(hasher)),
             filling: Segment::default(),
@@ -139,34 +107,59 @@ impl RemoteWriter {
         self.length
     }
 
-    /// Takes what the hasher has seen already: the session's first bytes, or its tail.
+    /// Takes what the hasher has seen already: the session's first bytes.
     pub(super) async fn take_hashed(&mut self, bytes: &[u8]) -> Result<()> {
         for piece in bytes.chunks(SEGMENT) {
-            let charge = self.charge(piece.len()).await?;
-            self.filled.push_back(Segment { bytes: piece.to_vec(), charge: Some(charge) });
-            self.length += piece.len() as u64;
+            let mut segment = self.segment(piece.len()).await?;
+            segment.bytes.extend_from_slice(piece);
+            self.push_hashed(segment).await?;
         }
         Ok(())
     }
 
-    /// Reads the tail of the writer before back, as it comes.
+    /// Reads the tail of the writer before back, as it comes; the hasher has seen it. Ends early where it is shorter.
     pub(super) async fn take_tail(&mut self, tail: &ObjectKey, length: u64) -> Result<()> {
         let mut pieces = self.backend.read(tail, 0..length).await?;
-        let mut segment = Vec::new();
-        while let Some(piece) = pieces.try_next().await? {
-            segment.extend_from_slice(&piece);
-            if segment.len() >= SEGMENT {
-                self.take_hashed(&segment).await?;
-                segment.clear();
+        let (mut left, mut piece) = (length, Bytes::new());
+        while left > 0 {
+            let size = usize::try_from(left).unwrap_or(SEGMENT).min(SEGMENT);
+            let mut segment = self.segment(size).await?;
+            while segment.bytes.len() < size {
+                if piece.is_empty() {
+                    let next = tokio::select! {
+                        next = pieces.try_next() => next?,
+                        refused = self.refusal() => return Err(refused),
+                    };
+                    let Some(next) = next else { return Ok(()) };
+                    piece = next;
+                }
+                let taken = piece.split_to(piece.len().min(size - segment.bytes.len()));
+                segment.bytes.extend_from_slice(&taken);
             }
+            self.push_hashed(segment).await?;
+            left -= size as u64;
         }
-        self.take_hashed(&segment).await
+        Ok(())
+    }
+
+    /// A segment of this size, charged before it is there.
+    async fn segment(&mut self, size: usize) -> Result<Segment> {
+        Ok(Segment::of(size, self.charge(size).await?))
+    }
+
+    async fn push_hashed(&mut self, segment: Segment) -> Result<()> {
+        self.length += segment.bytes.len() as u64;
+        self.filled.push_back(segment);
+        self.end_turn().await
     }
 
     /// Appends some bytes. Waits while the parts before are on their way, or memory is short.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
+            if self.turn.as_ref().is_some_and(Turn::is_over) {
+                return Err(Error::Overloaded);
+            }
             if self.pending() >= self.parts.next_size() {
                 self.send_part().await?;
             }
@@ -178,13 +171,14 @@ impl RemoteWriter {
             if self.filling.bytes.len() == SEGMENT {
                 self.hash_segment().await?;
             }
+            self.end_turn().await?;
         }
         Ok(())
     }
 
     async fn fill(&mut self, bytes: &[u8]) -> Result<()> {
         // What is charged may be sent away while we wait for more: then all of it is to be charged anew.
-        while let missing @ 1.. = (self.filling.bytes.len() + bytes.len()).saturating_sub(self.filling.charged()) {
+        while let Some(missing) = self.filling.lacks(bytes.len()) {
             let more = self.charge(missing).await?;
             self.filling.add_charge(more);
         }
@@ -192,20 +186,41 @@ impl RemoteWriter {
         Ok(())
     }
 
-    /// Memory for so many bytes. Where it is short, this upload gives back first what it can.
-    async fn charge(&mut self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(CHARGE)).map_err(|_| Error::Overloaded)?;
-        if let Ok(charge) = self.memory.clone().try_acquire_many_owned(units) {
-            return Ok(charge);
+    /// Memory for so many bytes. Where it is short, this upload gives back first what it can: what is on its way comes
+    /// back by itself, so that parts stay large; what is enough for a part is sent.
+    async fn charge(&mut self, bytes: usize) -> Result<Charge> {
+        loop {
+            let charge = self.memory.take(bytes).or_else(|| self.turn.as_mut()?.draw(bytes));
+            if let Some(charge) = charge {
+                return Ok(charge);
+            }
+            if self.parts.wait_for_one().await? {
+                continue;
+            }
+            if self.can_send() {
+                self.send_part().await?;
+                continue;
+            }
+            match self.memory.wait(bytes).await? {
+                Granted::Charge(charge) => return Ok(charge),
+                Granted::Turn(turn) => self.turn = Some(turn),
+            }
         }
-        if self.can_send() {
-            self.send_part().await?;
+    }
+
+    /// A turn is for one part, which goes as soon as it can.
+    async fn end_turn(&mut self) -> Result<()> {
+        if self.turn.is_some() && self.can_send() { self.send_part().await } else { Ok(()) }
+    }
+
+    /// Comes when this upload has to be given up, since others wait for memory and it holds what only one at a time may
+    /// hold, for too long. To be waited for beside whatever may take long: its client's next bytes.
+    pub async fn refusal(&self) -> Error {
+        match &self.turn {
+            Some(turn) => turn.end().await,
+            None => std::future::pending().await,
         }
-        let charge = self.memory.clone().acquire_many_owned(units);
-        match tokio::time::timeout(PATIENCE, charge).await {
-            Ok(charge) => charge.map_err(|_| Error::ShuttingDown),
-            Err(_) => Err(Error::Overloaded),
-        }
+        Error::Overloaded
     }
 
     /// How many bytes are in no part yet.
@@ -277,6 +292,7 @@ impl RemoteWriter {
     /// All bytes that are in no part.
     async fn take_pending(&mut self) -> Result<Vec<Bytes>> {
         self.hash().await?;
+        self.turn = None;
         Ok(mem::take(&mut self.filled).into_iter().map(Bytes::from_owner).collect())
     }
 

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod crowds;
 mod faults;
 mod faulty;
 mod reads;
 mod uploads;
+mod weightless;
 
 use futures_util::TryStreamExt;
 use longshore_config::{S3, Secret};

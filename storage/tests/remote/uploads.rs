@@ -140,24 +140,6 @@ async fn an_end_that_was_not_recorded_is_recognised_by_its_bytes(backend: Arc<dy
     assert!(matches!(refused, Err(Error::UploadLost { .. })), "{refused:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_upload_that_finds_no_memory_is_told_to_come_back() {
-    let store = RemoteStore::new(memory_backend(), 0, 16 * MIB as u64);
-    let mut hoarders = Vec::new();
-    // Each holds what is too little for a part.
-    for _ in 0..4 {
-        let mut writer =
-            store.create(ObjectKey::random(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
-        writer.write(bytes(4 * MIB).into()).await.unwrap();
-        hoarders.push(writer);
-    }
-    let mut late = store.create(ObjectKey::random(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
-    let refused = late.write(bytes(MIB).into()).await;
-    assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
-    drop(hoarders);
-    late.write(bytes(MIB).into()).await.unwrap();
-}
-
 #[tokio::test]
 async fn chunks_of_any_number_need_no_more_numbers_than_there_are_parts() {
     let store = store(memory_backend());
