@@ -12,7 +12,7 @@ use crate::text_serde;
 
 /// Longest repository name in bytes. Clients limit host and name together to 255 characters, so nothing longer could be
 /// pulled.
-const MAX_BYTES: usize = 255;
+pub(crate) const MAX_BYTES: usize = 255;
 
 /// The name of a repository, such as `library/busybox`: grammar of the distribution spec, at most 255 bytes.
 ///
@@ -36,7 +36,7 @@ pub struct NameError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-enum Fault {
+pub(crate) enum Fault {
     #[error("name a repository")]
     Empty,
     #[error("it has {length} bytes, shorten it to at most {MAX_BYTES}")]
@@ -62,7 +62,7 @@ enum Passed {
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, in one pass.
-fn check(name: &str) -> Result<(), Fault> {
+pub(crate) fn check(name: &str) -> Result<(), Fault> {
     if name.is_empty() {
         return Err(Fault::Empty);
     }
