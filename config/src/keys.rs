@@ -41,25 +41,28 @@ pub(crate) struct KnownKeys {
 impl KnownKeys {
     pub(crate) fn of_settings() -> Self {
         let specimen = serde_json::to_value(specimen()).expect("the specimen's paths are UTF-8");
-        let defaults = serde_json::to_value(Settings::default()).expect("the default paths are UTF-8");
         let mut known = Self { leaves: BTreeMap::new(), sections: BTreeSet::new(), specimen: Value::Null };
-        known.walk("", &specimen, Some(&defaults));
+        known.walk("", &specimen);
         known.specimen = specimen;
+        let names: Vec<String> = known.leaf_names().map(str::to_owned).collect();
+        for name in names {
+            let optional = known.try_value(&name, &Value::Null).is_ok();
+            known.leaves.entry(name).and_modify(|key| key.optional = optional);
+        }
         known
     }
 
-    fn walk(&mut self, prefix: &str, specimen: &Value, default: Option<&Value>) {
+    fn walk(&mut self, prefix: &str, specimen: &Value) {
         let Value::Object(fields) = specimen else {
-            let optional = matches!(default, Some(Value::Null));
-            self.leaves
-                .insert(prefix.to_owned(), Key { kind: kind_of(specimen), optional, example: example(specimen) });
+            let key = Key { kind: kind_of(specimen), optional: false, example: example(specimen) };
+            self.leaves.insert(prefix.to_owned(), key);
             return;
         };
         if !prefix.is_empty() {
             self.sections.insert(prefix.to_owned());
         }
         for (name, value) in fields {
-            self.walk(&join(prefix, name), value, default.and_then(|fields| fields.get(name)));
+            self.walk(&join(prefix, name), value);
         }
     }
 
@@ -168,7 +171,8 @@ mod tests {
         assert_eq!(kind("http.tls.certificate"), Some((Kind::Text, false)));
         assert_eq!(kind("http.max_connections"), Some((Kind::Number, false)));
         assert_eq!(kind("database.url"), Some((Kind::Secret, true)));
-        assert_eq!(kind("storage.azure.access_key"), Some((Kind::Secret, false)));
+        assert_eq!(kind("storage.azure.access_key"), Some((Kind::Secret, true)));
+        assert_eq!(kind("storage.s3.bucket"), Some((Kind::Text, false)));
         assert_eq!(kind("limits.blob_size"), Some((Kind::Text, true)));
         assert_eq!(kind("auth.open"), Some((Kind::Boolean, false)));
         assert_eq!(kind("http"), None);
