@@ -1,6 +1,6 @@
 //! YAML text to a tree that remembers where everything stands.
 //!
-//! Only what settings need: one document of nested mappings with scalars. Scalars stay text, so that the key's type
+//! Only what settings need: one document of nested mappings with scalars and lists of them. Scalars stay text, so that the key's type
 //! decides what `0.10`, `no` or `1e3` means, not YAML's guesses. Anchors, aliases and tags are refused.
 
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
@@ -33,8 +33,7 @@ pub(crate) struct Node {
 pub(crate) enum Content {
     Scalar(Scalar),
     Mapping(Vec<Entry>),
-    /// No setting is a list, so the elements are not kept.
-    Sequence,
+    Sequence(Vec<Node>),
 }
 
 /// One line of a mapping.
@@ -134,12 +133,12 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
                 Content::Scalar(Scalar { text: text.into_owned(), quoted: style != ScalarStyle::Plain })
             }
             Event::MappingStart(..) => Content::Mapping(self.entries(span, depth)?),
-            Event::SequenceStart(..) => {
-                self.skip_sequence(span, depth)?;
-                Content::Sequence
-            }
+            Event::SequenceStart(..) => Content::Sequence(self.elements(span, depth)?),
             Event::Alias(..) => {
-                return Err(SyntaxError::new(span, "aliases are not supported: write the value again"));
+                return Err(SyntaxError::new(
+                    span,
+                    "aliases are not supported: write the value again, or in quotes if it begins with *",
+                ));
             }
             _ => return Err(SyntaxError::new(span, "expected a value")),
         };
@@ -163,13 +162,14 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
         }
     }
 
-    fn skip_sequence(&mut self, opening: &Span, depth: usize) -> Result<(), SyntaxError> {
+    fn elements(&mut self, opening: &Span, depth: usize) -> Result<Vec<Node>, SyntaxError> {
+        let mut elements = Vec::new();
         loop {
             let (event, span) = self.next_inside(opening)?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok(());
+                return Ok(elements);
             }
-            self.node(event, &span, depth + 1)?;
+            elements.push(self.node(event, &span, depth + 1)?);
         }
     }
 }

@@ -43,7 +43,7 @@ impl File<'_, '_> {
         match &root.content {
             Content::Mapping(entries) => self.section("", entries),
             Content::Scalar(scalar) if scalar.is_null() => {}
-            Content::Scalar(_) | Content::Sequence => {
+            Content::Scalar(_) | Content::Sequence(_) => {
                 let message = "expected sections such as \"http:\", found something else".to_owned();
                 self.layers.report(self.at(root.position), Mistake::Syntax(message));
             }
@@ -73,20 +73,34 @@ impl File<'_, '_> {
             (Content::Mapping(entries), _) if known.is_section(name) => self.section(name, entries),
             // A section of which every key is commented out.
             (Content::Scalar(scalar), None) if scalar.is_null() && known.is_section(name) => {}
-            (Content::Scalar(_) | Content::Sequence, None) if known.is_section(name) => {
+            (Content::Scalar(_) | Content::Sequence(_), None) if known.is_section(name) => {
                 let mistake = self.layers.not_a_key(name);
                 self.layers.report(origin, mistake);
             }
             (_, None) => self.unknown(name, entry),
             (Content::Scalar(scalar), Some(_)) => self.layers.assign(name, scalar, origin),
             (Content::Mapping(entries), Some(key)) if key.kind == Kind::Secret => self.secret(name, entries, origin),
-            (Content::Mapping(_), Some(_)) => {
-                self.layers.wrong_value(name, "expected one value, found keys below it".to_owned(), origin);
+            (Content::Mapping(_), Some(key)) => {
+                let expected = if key.kind == Kind::List { "a list" } else { "one value" };
+                self.layers.wrong_value(name, format!("expected {expected}, found keys below it"), origin);
             }
-            (Content::Sequence, Some(_)) => {
+            (Content::Sequence(elements), Some(key)) if key.kind == Kind::List => self.list(name, elements, origin),
+            (Content::Sequence(_), Some(_)) => {
                 self.layers.wrong_value(name, "expected one value, found a list".to_owned(), origin);
             }
         }
+    }
+
+    fn list(&mut self, name: &str, elements: &[Node], origin: Origin) {
+        let mut texts = Vec::with_capacity(elements.len());
+        for element in elements {
+            let Content::Scalar(scalar) = &element.content else {
+                let origin = self.at(element.position);
+                return self.layers.wrong_value(name, "an element of the list is no single value".to_owned(), origin);
+            };
+            texts.push(scalar.text.clone());
+        }
+        self.layers.assign_list(name, texts, origin);
     }
 
     fn unknown(&mut self, name: &str, entry: &Entry) {

@@ -1,6 +1,7 @@
 //! `http`: where the server listens, TLS, and how long it waits for clients.
 
-use crate::{address, duration};
+use crate::show::in_one_line;
+use crate::{Network, address, duration};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -31,6 +32,22 @@ pub struct Http {
     pub drain_timeout: Duration,
     /// Open connections at one time; further ones wait in the kernel's backlog. Default 10,000.
     pub max_connections: usize,
+    /// Networks of the proxies that are believed when they say for whom they ask. Default: none.
+    #[serde(serialize_with = "in_one_line")]
+    pub proxies: Vec<Network>,
+    /// Where they say it. Default `x-forwarded-for`.
+    pub client_header: ClientHeader,
+}
+
+/// The header in which proxies say for whom they ask. Only one is ever looked at: the other a client may have written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientHeader {
+    /// `X-Forwarded-For`, which most send.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` of RFC 7239.
+    Forwarded,
 }
 
 impl Default for Http {
@@ -43,6 +60,8 @@ impl Default for Http {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             max_connections: 10_000,
+            proxies: Vec::new(),
+            client_header: ClientHeader::default(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Boolean,
     /// A text that is never shown and may come from a file of its own.
     Secret,
+    /// A list of texts; where there is room for one text only, commas separate them.
+    List,
 }
 
 /// One key with a value.
@@ -131,6 +133,7 @@ fn kind_of(value: &Value) -> Kind {
         Value::Bool(_) => Kind::Boolean,
         Value::Number(_) => Kind::Number,
         Value::String(text) if text == MASK => Kind::Secret,
+        Value::Array(_) => Kind::List,
         _ => Kind::Text,
     }
 }
@@ -173,8 +176,10 @@ mod tests {
         assert_eq!(kind("database.url"), Some((Kind::Secret, true)));
         assert_eq!(kind("storage.azure.access_key"), Some((Kind::Secret, true)));
         assert_eq!(kind("storage.s3.bucket"), Some((Kind::Text, false)));
+        assert_eq!(kind("storage.redirects.endpoint"), Some((Kind::Text, true)));
         assert_eq!(kind("limits.blob_size"), Some((Kind::Text, true)));
         assert_eq!(kind("auth.open"), Some((Kind::Boolean, false)));
+        assert_eq!(kind("http.proxies"), Some((Kind::List, false)));
         assert_eq!(kind("http"), None);
         assert!(known.is_section("http.tls"));
     }
@@ -185,7 +190,7 @@ mod tests {
         assert_eq!(known.children("http.tls"), ["certificate", "key"]);
         assert_eq!(
             known.children("storage"),
-            ["azure", "cache_size", "gcs", "inline_max", "path", "s3", "upload_memory"]
+            ["azure", "cache_size", "gcs", "inline_max", "path", "redirects", "s3", "upload_memory"]
         );
         assert_eq!(
             known.children(""),

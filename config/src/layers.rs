@@ -41,6 +41,17 @@ impl<'keys> Layers<'keys> {
         }
     }
 
+    /// Sets the known key of a list.
+    pub(crate) fn assign_list(&mut self, name: &str, elements: Vec<String>, origin: Origin) {
+        let list = Value::from(elements);
+        match self.known.try_value(name, &list) {
+            Ok(()) => {
+                self.values.insert(name.to_owned(), (list, origin));
+            }
+            Err(problem) => self.wrong_value(name, problem, origin),
+        }
+    }
+
     /// Sets a secret to the content of a file.
     pub(crate) fn assign_secret_file(&mut self, name: &str, path: &str, origin: Origin) {
         match Secret::read(Path::new(path)) {
@@ -86,7 +97,9 @@ impl<'keys> Layers<'keys> {
     /// Reads a scalar as the key's type wants it.
     fn read(&self, name: &str, key: &Key, scalar: &Scalar) -> Result<Value, String> {
         if scalar.is_null() {
-            return if key.optional {
+            return if key.kind == Kind::List {
+                Ok(Value::Array(Vec::new()))
+            } else if key.optional {
                 Ok(Value::Null)
             } else {
                 Err("no value: write one, or remove the key".to_owned())
@@ -95,6 +108,7 @@ impl<'keys> Layers<'keys> {
         let text = &scalar.text;
         let value = match key.kind {
             Kind::Text | Kind::Secret => Value::String(text.clone()),
+            Kind::List => text.split(',').map(str::trim).collect(),
             Kind::Number | Kind::Boolean if scalar.quoted => {
                 return Err(format!("{text:?} is text: write it without quotes"));
             }

@@ -4,6 +4,7 @@ use crate::document::{self, Content, Entry};
 use crate::keys::join;
 use crate::load::Loaded;
 use crate::origin::Origin;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// Effective settings as YAML, secrets masked, with the origin of every value that is not a default behind it.
@@ -29,6 +30,11 @@ pub fn show(loaded: &Loaded) -> String {
     shown
 }
 
+/// For `#[serde(serialize_with = "in_one_line")]` on lists: `[a, b]`, so that they have room for a comment behind them.
+pub(crate) fn in_one_line<L: Serialize, S: Serializer>(list: &L, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_saphyr::FlowSeq(list).serialize(serializer)
+}
+
 /// The dotted key that has its value on each line.
 fn names_by_line(yaml: &str) -> BTreeMap<usize, String> {
     let mut names = BTreeMap::new();
@@ -45,7 +51,7 @@ fn collect(section: &str, entries: &[Entry], names: &mut BTreeMap<usize, String>
         let name = join(section, &entry.key);
         match &entry.value.content {
             Content::Mapping(entries) => collect(&name, entries, names),
-            Content::Scalar(_) | Content::Sequence => {
+            Content::Scalar(_) | Content::Sequence(_) => {
                 names.insert(entry.position.line, name);
             }
         }

@@ -3,7 +3,10 @@
 //! Serialised, it is the list of all keys with an example for each; nothing else keeps such a list. A test refuses a
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
-use crate::{Auth, Azure, ByteSize, Database, Gcs, Http, Limits, Metrics, S3, Secret, Settings, Storage, Tls};
+use crate::{
+    Auth, Azure, ByteSize, Database, Gcs, Http, Limits, Metrics, Network, Redirects, S3, Secret, Settings, Storage, Tls,
+};
+use longshore_oci::RepositoryPattern;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -15,6 +18,7 @@ pub(crate) fn specimen() -> Settings {
                 certificate: PathBuf::from("/etc/longshore/tls.crt"),
                 key: PathBuf::from("/etc/longshore/tls.key"),
             }),
+            proxies: private_network(),
             ..Http::default()
         },
         // Not a URL: it is masked as a whole, which is how a secret key is told from the others.
@@ -41,6 +45,12 @@ pub(crate) fn specimen() -> Settings {
                 prefix: "longshore".to_owned(),
                 access_key: Some(Secret::new("specimen")),
             }),
+            redirects: Some(Redirects {
+                networks: private_network(),
+                repositories: models(),
+                endpoint: Some("https://s3.example.com".to_owned()),
+                ..Redirects::default()
+            }),
             ..Storage::default()
         },
         auth: Auth { htpasswd: Some(PathBuf::from("/etc/longshore/htpasswd")), ..Auth::default() },
@@ -48,4 +58,12 @@ pub(crate) fn specimen() -> Settings {
         metrics: Metrics { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))), ..Metrics::default() },
         ..Settings::default()
     }
+}
+
+fn private_network() -> Vec<Network> {
+    "10.0.0.0/8".parse().into_iter().collect()
+}
+
+fn models() -> Vec<RepositoryPattern> {
+    "ml/**".parse().into_iter().collect()
 }

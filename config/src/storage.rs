@@ -1,6 +1,6 @@
 //! `storage`: where the bytes of blobs lie.
 
-use crate::{ByteSize, Secret};
+use crate::{ByteSize, Redirects, Secret};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,6 +22,8 @@ pub struct Storage {
     pub gcs: Option<Gcs>,
     /// A container of Azure Blob Storage instead of files.
     pub azure: Option<Azure>,
+    /// Downloads that are sent on to the object store. None: everything is served here.
+    pub redirects: Option<Redirects>,
 }
 
 impl Default for Storage {
@@ -34,6 +36,7 @@ impl Default for Storage {
             s3: None,
             gcs: None,
             azure: None,
+            redirects: None,
         }
     }
 }

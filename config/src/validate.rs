@@ -3,7 +3,7 @@
 //! Every message says what to change. None holds a secret.
 
 use crate::database::Scheme;
-use crate::{ByteSize, Settings, Storage, duration};
+use crate::{ByteSize, Redirects, Settings, Storage, duration};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -33,6 +33,9 @@ pub(crate) fn check(settings: &Settings) -> Vec<Broken> {
 
 /// Far beyond any use, and within what databases hold in microseconds.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+
+/// How long S3 and Google Cloud Storage let a URL be used at most.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 struct Rules {
     broken: Vec<Broken>,
@@ -83,6 +86,12 @@ impl Rules {
         self.at_least("http.drain_delay", http.drain_delay, Duration::ZERO);
         self.at_least("http.drain_timeout", http.drain_timeout, Duration::ZERO);
         self.within("http.max_connections", &http.max_connections, &(1..=1_000_000));
+        if let Some(all) = http.proxies.iter().find(|network| network.is_everything()) {
+            self.refuse(
+                "http.proxies",
+                format!("{all} would believe whatever any client says: name the proxies' own networks"),
+            );
+        }
     }
 
     fn database(&mut self, settings: &Settings) {
@@ -136,6 +145,49 @@ impl Rules {
             self.named("storage.azure.account", &azure.account);
             self.named("storage.azure.container", &azure.container);
             self.url("storage.azure.endpoint", azure.endpoint.as_deref());
+        }
+        if let Some(redirects) = &storage.redirects {
+            self.redirects(settings, redirects);
+        }
+    }
+
+    fn redirects(&mut self, settings: &Settings, redirects: &Redirects) {
+        let Storage { s3, gcs, azure, .. } = &settings.storage;
+        if s3.is_none() && gcs.is_none() && azure.is_none() {
+            self.refuse(
+                "storage.redirects.networks",
+                "there is no object store to send clients to, only files: \
+                 name one by storage.s3, storage.gcs or storage.azure, or remove storage.redirects",
+            );
+        }
+        if redirects.networks.is_empty() {
+            self.refuse(
+                "storage.redirects.networks",
+                "missing: name the networks of the clients that are sent to the object store, 0.0.0.0/0 and ::/0 for all",
+            );
+        }
+        if redirects.repositories.is_empty() {
+            self.refuse("storage.redirects.repositories", "empty: name some, or remove the key for all of them");
+        }
+        self.at_least("storage.redirects.lifetime", redirects.lifetime, Duration::from_secs(1));
+        let longest = settings.gc.object_delay.min(LONGEST_LIFETIME);
+        if redirects.lifetime > longest {
+            let (shown, longest) = (duration::format(redirects.lifetime), duration::format(longest));
+            self.refuse(
+                "storage.redirects.lifetime",
+                format!(
+                    "{shown} is too long: choose at most {longest}, for a URL must not outlive the bytes of a deleted object \
+                     (gc.object_delay), and no store takes one beyond 7d"
+                ),
+            );
+        }
+        self.url("storage.redirects.endpoint", redirects.endpoint.as_deref());
+        if gcs.as_ref().is_some_and(|gcs| gcs.endpoint.is_some()) || gcs.is_some() && redirects.endpoint.is_some() {
+            self.refuse(
+                "storage.redirects.endpoint",
+                "contradicts storage.gcs: its signed URLs are for storage.googleapis.com only, \
+                 so remove this key and storage.gcs.endpoint, or storage.redirects",
+            );
         }
     }
 

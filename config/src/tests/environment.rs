@@ -1,7 +1,7 @@
 //! Variables: names, types, mistakes.
 
 use super::load_environment;
-use crate::{Settings, variable_name};
+use crate::{Network, Settings, variable_name};
 
 fn complaint(environment: &[(&str, &str)]) -> String {
     load_environment(environment).expect_err("the environment is wrong").to_string()
@@ -20,6 +20,26 @@ fn text_is_taken_as_it_stands() {
     let settings = load_environment(&environment).unwrap().settings;
     assert_eq!(settings.auth.realm, "Dock: #1, [east]");
     assert!(!settings.log.access);
+}
+
+#[test]
+fn commas_separate_what_a_list_holds() {
+    let proxies =
+        |text: &str| load_environment(&[("LONGSHORE_HTTP__PROXIES", text)]).map(|loaded| loaded.settings.http.proxies);
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Network>>();
+    assert_eq!(proxies("10.0.0.0/8").unwrap(), networks(&["10.0.0.0/8"]));
+    assert_eq!(
+        proxies("10.0.0.0/8, fd00::/8,192.0.2.1").unwrap(),
+        networks(&["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"])
+    );
+    for nothing in ["", "null", "~"] {
+        assert_eq!(proxies(nothing).unwrap(), []);
+    }
+    assert_eq!(
+        proxies("10.0.0.0/8,").unwrap_err().to_string(),
+        "environment LONGSHORE_HTTP__PROXIES: http.proxies: \"\" is not a network: \
+         write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]"
+    );
 }
 
 #[test]
@@ -64,8 +84,8 @@ fn unknown_variables_are_told() {
         ),
         (
             "LONGSHORE_HTTP",
-            "environment LONGSHORE_HTTP: http is a section: set one of its keys (address, drain_delay, \
-             drain_timeout, header_timeout, idle_timeout, max_connections, tls)",
+            "environment LONGSHORE_HTTP: http is a section: set one of its keys (address, client_header, drain_delay, \
+             drain_timeout, header_timeout, idle_timeout, max_connections, proxies, tls)",
         ),
     ];
     for (name, expected) in cases {

@@ -19,8 +19,8 @@ fn unknown_keys() {
     assert_complaint("address: x\n", "longshore.yaml:1:1: unknown key \"address\": did you mean \"http.address\"?");
     assert_complaint(
         "storage:\n  ceph: {}\n",
-        "longshore.yaml:2:3: unknown key \"storage.ceph\": the keys of storage are azure, cache_size, gcs, inline_max, path, s3, \
-         upload_memory",
+        "longshore.yaml:2:3: unknown key \"storage.ceph\": the keys of storage are azure, cache_size, gcs, inline_max, path, \
+         redirects, s3, upload_memory",
     );
     assert_complaint(
         "redis: {}\n",
@@ -103,7 +103,35 @@ fn wrong_values() {
         ),
         (
             "storage: /srv",
-            "1:10: storage is a section: set one of its keys (azure, cache_size, gcs, inline_max, path, s3, upload_memory)",
+            "1:10: storage is a section: \
+             set one of its keys (azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory)",
+        ),
+        (
+            "http: { proxies: [10.0.0.0/8, 10.0.0.0/33] }",
+            "1:18: http.proxies: \"10.0.0.0/33\" is not a network: its addresses have 32 bits, for example [\"10.0.0.0/8\"]",
+        ),
+        (
+            "http: { proxies: ['10.0.0.0/8,'] }",
+            "1:18: http.proxies: \"10.0.0.0/8,\" is not a network: \
+             write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]",
+        ),
+        (
+            "http: { proxies: [[10.0.0.0/8]] }",
+            "1:19: http.proxies: an element of the list is no single value, for example [\"10.0.0.0/8\"]",
+        ),
+        (
+            "http: { proxies: { a: b } }",
+            "1:18: http.proxies: expected a list, found keys below it, for example [\"10.0.0.0/8\"]",
+        ),
+        (
+            "http: { client_header: X-Real-IP }",
+            "1:24: http.client_header: unknown variant `X-Real-IP`, expected `x-forwarded-for` or `forwarded`, \
+             for example \"x-forwarded-for\"",
+        ),
+        (
+            "storage: { redirects: { repositories: [ML/*] } }",
+            "1:39: storage.redirects.repositories: repository pattern `ML/*` is invalid: no repository has such a name: \
+             use lower-case letters, digits, `.`, `_`, `-` and `/` only, not 'M', for example [\"ml/**\"]",
         ),
         ("http: { tls: true }", "1:14: http.tls is a section: set one of its keys (certificate, key)"),
     ];
@@ -119,7 +147,7 @@ fn yaml_that_is_not_taken() {
     assert_complaint("log: {}\n---\ngc: {}\n", "longshore.yaml:2:1: a second document: settings are one document");
     assert_complaint(
         "gc: { interval: &a 5s, promise: *a }\n",
-        "longshore.yaml:1:33: aliases are not supported: write the value again",
+        "longshore.yaml:1:33: aliases are not supported: write the value again, or in quotes if it begins with *",
     );
     assert_complaint(
         "log: { level: !custom info }\n",
@@ -169,7 +197,8 @@ fn flags() {
     assert_eq!(complaint("log.levl", "info"), "flag: unknown key \"log.levl\": did you mean \"log.level\"?");
     assert_eq!(
         complaint("storage", "/srv"),
-        "flag: storage is a section: set one of its keys (azure, cache_size, gcs, inline_max, path, s3, upload_memory)"
+        "flag: storage is a section: \
+         set one of its keys (azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory)"
     );
 }
 

@@ -1,7 +1,7 @@
 //! Defaults < file < environment < flags, and what an absent value means.
 
 use super::{SettingsFile, load_environment, load_yaml};
-use crate::{LogFormat, Origin, Settings, SparsePolicy};
+use crate::{ByteSize, ClientHeader, LogFormat, Origin, Settings, SparsePolicy};
 use std::time::Duration;
 
 #[test]
@@ -62,6 +62,32 @@ fn every_type_is_read_from_a_file() {
     assert_eq!(settings.log.format, LogFormat::Json);
     assert!(!settings.log.access);
     assert!(settings.metrics.address.unwrap().is_ipv6());
+}
+
+#[test]
+fn lists_are_read_from_a_file_in_any_form() {
+    for proxies in ["[10.0.0.0/8, '::1']", "\n  - 10.0.0.0/8\n  - ::1", "10.0.0.0/8, ::1"] {
+        let settings = load_yaml(&format!("http:\n  client_header: forwarded\n  proxies: {proxies}\n"));
+        let shown: Vec<String> = settings.http.proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "::1/128"], "{proxies}");
+        assert_eq!(settings.http.client_header, ClientHeader::Forwarded);
+    }
+    assert_eq!(load_yaml("http: { proxies: [] }"), Settings::default());
+}
+
+#[test]
+fn redirects_are_read_from_all_sources() {
+    let file = SettingsFile::new(
+        "storage:\n  s3: { bucket: x }\n  redirects:\n    networks: [10.0.0.0/8]\n    repositories: ['**', ml/*]\n",
+    );
+    let environment =
+        [("LONGSHORE_STORAGE__REDIRECTS__REPOSITORIES", "ml/**"), ("LONGSHORE_STORAGE__REDIRECTS__FROM_SIZE", "8MiB")];
+    let loaded = file.load(&environment, &[("storage.redirects.lifetime", "5m")]).unwrap();
+    let redirects = loaded.settings.storage.redirects.unwrap();
+    assert_eq!(redirects.networks, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(redirects.repositories, ["ml/**".parse().unwrap()]);
+    assert_eq!((redirects.from_size, redirects.lifetime), (ByteSize::mib(8), Duration::from_secs(300)));
+    assert_eq!(redirects.endpoint, None);
 }
 
 #[test]

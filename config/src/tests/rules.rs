@@ -168,6 +168,80 @@ fn objects_lie_in_one_place() {
 }
 
 #[test]
+fn redirects_need_a_store_and_somebody_to_send_there() {
+    let of = |rest: &str, redirects: &str| format!("storage: {{ {rest} redirects: {{ {redirects} }} }}");
+    let (s3, net) = ("s3: { bucket: x },", "networks: [10.0.0.0/8]");
+    assert_complaint(
+        &of("", net),
+        "longshore.yaml:1:36: storage.redirects.networks: there is no object store to send clients to, only files: \
+         name one by storage.s3, storage.gcs or storage.azure, or remove storage.redirects",
+    );
+    assert_complaint(
+        &of(s3, "lifetime: 1m"),
+        "storage.redirects.networks: missing: \
+         name the networks of the clients that are sent to the object store, 0.0.0.0/0 and ::/0 for all",
+    );
+    assert_complaint(
+        &of(s3, &format!("{net}, repositories: []")),
+        "longshore.yaml:1:82: storage.redirects.repositories: empty: name some, or remove the key for all of them",
+    );
+    assert_complaint(
+        &of(s3, &format!("{net}, endpoint: s3.example.com")),
+        "longshore.yaml:1:78: storage.redirects.endpoint: not a URL: it begins with http:// or https://",
+    );
+    let google = "storage.redirects.endpoint: contradicts storage.gcs: \
+                  its signed URLs are for storage.googleapis.com only, \
+                  so remove this key and storage.gcs.endpoint, or storage.redirects";
+    assert_complaint(&of("gcs: { bucket: x, endpoint: 'http://x' },", net), google);
+    assert_complaint(
+        &of("gcs: { bucket: x },", &format!("{net}, endpoint: 'http://x'")),
+        &format!("longshore.yaml:1:79: {google}"),
+    );
+    for store in [s3, "gcs: { bucket: x },", "azure: { account: x, container: y },"] {
+        assert_accepted(&of(store, net));
+    }
+    assert_accepted(&of(
+        s3,
+        "networks: [0.0.0.0/0, '::/0'], repositories: ['**'], from_size: 0, endpoint: 'https://s3'",
+    ));
+    assert_accepted("storage: { redirects: null }");
+}
+
+#[test]
+fn a_redirect_does_not_outlive_the_bytes() {
+    let complaint = |gc: &str, lifetime: &str| {
+        let storage = format!("s3: {{ bucket: x }}, redirects: {{ networks: ['::/0'], lifetime: {lifetime} }}");
+        SettingsFile::new(&format!("storage: {{ {storage} }}\ngc: {{ object_delay: {gc} }}")).load(&[], &[]).err()
+    };
+    let text = |gc, lifetime| complaint(gc, lifetime).unwrap().to_string().split_once(": ").unwrap().1.to_owned();
+    let why =
+        "for a URL must not outlive the bytes of a deleted object (gc.object_delay), and no store takes one beyond 7d";
+    assert_eq!(text("1h", "61m"), format!("storage.redirects.lifetime: 1h1m is too long: choose at most 1h, {why}"));
+    assert_eq!(text("30d", "8d"), format!("storage.redirects.lifetime: 8d is too long: choose at most 7d, {why}"));
+    assert_eq!(text("1h", "999ms"), "storage.redirects.lifetime: 999ms is out of range: choose 1s to 3650d");
+    assert!(complaint("1h", "1h").is_none() && complaint("30d", "7d").is_none());
+    assert_eq!(
+        text("10m", "20m"),
+        format!("storage.redirects.lifetime: 20m is too long: choose at most 10m, {why}"),
+        "the default needs as much as any other"
+    );
+}
+
+#[test]
+fn not_everybody_is_a_proxy() {
+    for all in ["0.0.0.0/0", "::/0"] {
+        assert_complaint(
+            &format!("http: {{ proxies: [10.0.0.0/8, '{all}'] }}"),
+            &format!(
+                "longshore.yaml:1:18: http.proxies: {all} would believe whatever any client says: \
+                 name the proxies' own networks"
+            ),
+        );
+    }
+    assert_accepted("http: { proxies: [10.0.0.0/8, 'fd00::/8', 192.0.2.1] }");
+}
+
+#[test]
 fn the_rest() {
     assert_complaint("storage: { path: '' }", "longshore.yaml:1:18: storage.path: empty: name a directory");
     assert_complaint("log: { level: '' }", "longshore.yaml:1:15: log.level: empty: write a level such as info");

@@ -86,7 +86,8 @@ fn no_message_holds_a_secret() {
 #[test]
 fn show_names_the_origin_of_every_value_that_was_set() {
     let file = SettingsFile::new("http:\n  idle_timeout: 90s\n  tls:\n    certificate: a.pem\n    key: b.pem\n");
-    let loaded = file.load(&[("LONGSHORE_AUTH__REALM", "Dock: #1")], &[("limits.page_size", "9")]).unwrap();
+    let environment = [("LONGSHORE_AUTH__REALM", "Dock: #1"), ("LONGSHORE_HTTP__PROXIES", "10.0.0.0/8, fd00::/8")];
+    let loaded = file.load(&environment, &[("limits.page_size", "9")]).unwrap();
     let shown = show(&loaded).replace(&format!("{}/", file.directory.path().display()), "");
     let expected = "\
 http:
@@ -99,6 +100,8 @@ http:
   drain_delay: 0s
   drain_timeout: 30s
   max_connections: 10000
+  proxies: [10.0.0.0/8, fd00::/8]  # environment LONGSHORE_HTTP__PROXIES
+  client_header: x-forwarded-for
 database:
   url: null
   max_connections: 16
@@ -112,6 +115,7 @@ storage:
   s3: null
   gcs: null
   azure: null
+  redirects: null
 auth:
   htpasswd: null
   open: false
@@ -142,7 +146,10 @@ metrics:
 
 #[test]
 fn what_show_prints_can_be_loaded() {
-    let file = SettingsFile::new("log:\n  level: 'info # \"quoted\"'\nstorage:\n  path: \"a\\nb: *c\"\n");
+    let file = SettingsFile::new(
+        "log:\n  level: 'info # \"quoted\"'\nstorage:\n  path: \"a\\nb: *c\"\n  s3: { bucket: x }\n  \
+         redirects: { networks: ['::/0'], repositories: ['**', '*/a'] }\n",
+    );
     let loaded = file.load(&[], &[]).unwrap();
     let again: Settings = SettingsFile::new(&show(&loaded)).load(&[], &[]).unwrap().settings;
     assert_eq!(again, loaded.settings);
