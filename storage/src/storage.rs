@@ -2,12 +2,12 @@
 
 use crate::{
     BlobHasher, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream,
-    RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
 use longshore_config::Storage as Settings;
 use longshore_oci::Algorithm;
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// All objects of a registry. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -108,6 +108,17 @@ impl Storage {
         match self {
             Self::Files(files) => files.read(key, range).await,
             Self::Remote(store) => Ok(store.read(key, range)),
+        }
+    }
+
+    /// A URL by which whoever has it can read the object for so long. None where objects are files.
+    ///
+    /// # Errors
+    /// That of [`RemoteStore::presign`].
+    pub async fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<PresignedUrl>> {
+        match self {
+            Self::Files(_) => Ok(None),
+            Self::Remote(store) => store.presign(key, lifetime).await,
         }
     }
 

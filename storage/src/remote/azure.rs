@@ -16,8 +16,9 @@ use object_store::{
     azure::{MicrosoftAzure, MicrosoftAzureBuilder},
     multipart::MultipartStore,
     path::Path,
+    signer::{Method, Signer, Url},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(super) const ADVICE: Advice = Advice {
     bucket: (&["ContainerNotFound"], "Make the container, or correct storage.azure.container"),
@@ -57,33 +58,44 @@ impl CloudStore for MicrosoftAzure {
             }
         })
     }
+
+    /// Its signatures have no room for how the answer is to be taken. (Blobs have no type of their own there: browsers save
+    /// them.)
+    fn sign<'call>(&'call self, path: &'call Path, lifetime: Duration) -> BoxFuture<'call, object_store::Result<Url>> {
+        Box::pin(async move { self.signed_url(Method::GET, path, lifetime).await })
+    }
 }
 
-/// A container of Azure Blob Storage. Nothing is asked of it yet.
+/// A container of Azure Blob Storage. Nothing is asked of it yet. `public` is the account's URL where others reach it at
+/// another one than we do.
 ///
 /// # Errors
 /// [`crate::Error::Unusable`] where the settings make no sense.
-pub fn azure_backend(settings: &Azure) -> Result<Arc<dyn Backend>> {
+pub fn azure_backend(settings: &Azure, public: Option<&str>) -> Result<Arc<dyn Backend>> {
     let Azure { account, container, endpoint, prefix, .. } = settings;
     let place = match endpoint {
         Some(endpoint) => format!("container {container} at {endpoint}"),
         None => format!("container {container} of Azure account {account}"),
     };
+    let public = public.map(|public| build(settings, Some(public))).transpose();
+    match (build(settings, endpoint.as_deref()), public) {
+        (Ok(store), Ok(public)) => Ok(Arc::new(Cloud::new(store, "azure", place, prefix).with_public(public))),
+        (Err(error), _) | (_, Err(error)) => Err(unusable(place, error.to_string(), &ADVICE)),
+    }
+}
+
+fn build(settings: &Azure, endpoint: Option<&str>) -> object_store::Result<MicrosoftAzure> {
     let mut builder = match &settings.access_key {
         Some(key) => MicrosoftAzureBuilder::new().with_access_key(key.expose()),
         None => MicrosoftAzureBuilder::from_env().with_use_emulator(false),
     };
     if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint.clone());
+        builder = builder.with_endpoint(endpoint.to_owned());
     }
-    let built = builder
-        .with_account(account)
-        .with_container_name(container)
-        .with_client_options(client_options(endpoint.as_deref()))
+    builder
+        .with_account(&settings.account)
+        .with_container_name(&settings.container)
+        .with_client_options(client_options(endpoint))
         .with_retry(retries())
-        .build();
-    match built {
-        Ok(store) => Ok(Arc::new(Cloud::new(store, "azure", place, prefix))),
-        Err(error) => Err(unusable(place, error.to_string(), &ADVICE)),
-    }
+        .build()
 }

@@ -1,10 +1,11 @@
-//! What we ask of an object store. Small on purpose: whoever has these eleven calls right can hold a registry's layers, and
-//! the suite in `tests/backends.rs` says whether they are.
+//! What we ask of an object store. Small on purpose: whoever has these twelve calls right can hold a registry's layers, and
+//! the suite in `tests/backends/` says whether they are.
 
+use super::PresignedUrl;
 use crate::{ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::{fmt::Debug, ops::Range};
+use std::{fmt::Debug, ops::Range, time::Duration};
 
 /// An object store: whole objects, and objects in parts.
 ///
@@ -68,6 +69,17 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Lost`] where there is no such object, or it is shorter.
     fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>>;
+
+    /// A URL by which whoever has it can read the object, all of it or ranges, for so long (whole seconds, 7 days at most).
+    /// None where the store has no such thing. Whether there is such an object is not looked at.
+    fn presign<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        lifetime: Duration,
+    ) -> BoxFuture<'call, Result<Option<PresignedUrl>>> {
+        let _ = (key, lifetime);
+        Box::pin(async { Ok(None) })
+    }
 
     /// Deletes an object. That there is none is success.
     fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>>;

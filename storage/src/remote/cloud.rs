@@ -1,6 +1,6 @@
 //! The backends that the `object_store` crate speaks to: S3 and what is like it, Google Cloud Storage, Azure.
 
-use super::Backend;
+use super::{Backend, PresignedUrl, presigned::SIGNING_TIMEOUT};
 use crate::{Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture};
@@ -8,11 +8,13 @@ use object_store::{
     GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt, PutPayload,
     multipart::{MultipartStore, PartId},
     path::Path,
+    signer::{Method, SignedUrlOptions, Signer, Url},
 };
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, time::Duration};
+use tokio::time::timeout;
 
 /// A kind of store, with what it does not do as the others.
-pub(super) trait CloudStore: ObjectStore + MultipartStore {
+pub(super) trait CloudStore: ObjectStore + MultipartStore + Signer {
     /// Ends an upload without an object and frees its parts.
     fn abort_upload<'call>(
         &'call self,
@@ -20,6 +22,14 @@ pub(super) trait CloudStore: ObjectStore + MultipartStore {
         upload: &'call MultipartId,
     ) -> BoxFuture<'call, object_store::Result<()>> {
         self.abort_multipart(path, upload)
+    }
+
+    /// A URL by which others read the object for so long. A browser is told to save what it gets, as it is by us.
+    fn sign<'call>(&'call self, path: &'call Path, lifetime: Duration) -> BoxFuture<'call, object_store::Result<Url>> {
+        Box::pin(async move {
+            let options = SignedUrlOptions::new().with_query([("response-content-disposition", "attachment")]);
+            self.signed_url_opts(Method::GET, path, lifetime, &options).await
+        })
     }
 }
 
@@ -48,18 +58,25 @@ pub(super) struct Cloud<S> {
     place: String,
     prefix: String,
     uploads: Option<Box<dyn Uploads>>,
+    /// The same store as others reach it, where that is not as we do.
+    public: Option<S>,
 }
 
 impl<S> Cloud<S> {
     pub(super) fn new(store: S, name: &'static str, place: String, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { store, name, place, prefix, uploads: None }
+        Self { store, name, place, prefix, uploads: None, public: None }
     }
 
     /// With a way of its own to list uploads and to end them. Without, its parts need no numbers: their names do.
     pub(super) fn with_uploads(self, uploads: impl Uploads + 'static) -> Self {
         Self { uploads: Some(Box::new(uploads)), ..self }
+    }
+
+    /// URLs for others are those of this store, which is the same as they reach it.
+    pub(super) fn with_public(self, public: Option<S>) -> Self {
+        Self { public, ..self }
     }
 
     fn path(&self, key: &ObjectKey) -> Path {
@@ -227,6 +244,21 @@ impl<S: CloudStore> Backend for Cloud<S> {
             let key = key.clone();
             let bytes = got.into_stream().map(move |piece| piece.map_err(failed(&key)));
             Ok(Box::pin(bytes) as ByteStream)
+        })
+    }
+
+    fn presign<'call>(
+        &'call self,
+        key: &'call ObjectKey,
+        lifetime: Duration,
+    ) -> BoxFuture<'call, Result<Option<PresignedUrl>>> {
+        Box::pin(async move {
+            let path = self.path(key);
+            let signing = self.public.as_ref().unwrap_or(&self.store).sign(&path, lifetime);
+            match timeout(SIGNING_TIMEOUT, signing).await {
+                Ok(signed) => Ok(Some(PresignedUrl::new(signed.map_err(refused(key))?))),
+                Err(_) => Err(Error::Backend { key: key.clone(), reason: "it took too long to sign a URL".to_owned() }),
+            }
         })
     }
 

@@ -1,8 +1,8 @@
 //! From the settings to an object store that answers.
 
 use super::{RemoteStore, azure, gcs, s3};
-use crate::{Error, Result};
-use longshore_config::Storage as Settings;
+use crate::{Error, ObjectKey, Result};
+use longshore_config::{Redirects, Storage as Settings};
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use std::time::Duration;
 
@@ -18,25 +18,43 @@ pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 impl RemoteStore {
     /// The object store that the settings name, if they do, after it has taken, given and deleted an object.
     pub(crate) async fn connect(settings: &Settings) -> Result<Option<Self>> {
+        let public = settings.redirects.as_ref().and_then(|redirects| redirects.endpoint.as_deref());
         // At most one of them is set.
         let (backend, advice) = if let Some(s3) = &settings.s3 {
-            (s3::s3_backend(s3)?, &s3::ADVICE)
+            (s3::s3_backend(s3, public)?, &s3::ADVICE)
         } else if let Some(gcs) = &settings.gcs {
             (gcs::gcs_backend(gcs)?, &gcs::ADVICE)
         } else if let Some(azure) = &settings.azure {
-            (azure::azure_backend(azure)?, &azure::ADVICE)
+            (azure::azure_backend(azure, public)?, &azure::ADVICE)
         } else {
             return Ok(None);
         };
         let place = backend.place();
         let store = Self::new(backend, settings.cache_size.bytes(), settings.upload_memory.bytes());
         match store.prove().await {
-            Ok(()) => Ok(Some(store)),
-            Err(Error::Backend { reason, .. }) => Err(unusable(place, reason, advice)),
+            Ok(()) => {}
+            Err(Error::Backend { reason, .. }) => return Err(unusable(place, reason, advice)),
+            Err(error) => return Err(error),
+        }
+        if let Some(redirects) = &settings.redirects {
+            store.prove_signing(redirects, place).await?;
+        }
+        Ok(Some(store))
+    }
+
+    /// Whether URLs can be signed, where clients are to be sent to them.
+    async fn prove_signing(&self, redirects: &Redirects, place: String) -> Result<()> {
+        match self.presign(&ObjectKey::probe(), redirects.lifetime).await {
+            Ok(_) => Ok(()),
+            Err(Error::Backend { reason, .. }) => Err(Error::Unusable { place, reason, advice: SIGNING }),
             Err(error) => Err(error),
         }
     }
 }
+
+/// What to change where no URL can be signed.
+const SIGNING: &str =
+    "Let our credentials sign URLs of objects, as docs/operating.md says (Redirects), or remove storage.redirects";
 
 /// Requests are signed with the time.
 const CLOCK: (&[&str], &str) = (&["RequestTimeTooSkewed"], "Set this machine's clock right");

@@ -43,7 +43,7 @@ pub(super) const ADVICE: Advice = Advice {
 
 impl CloudStore for GoogleCloudStorage {}
 
-/// A bucket of Google Cloud Storage. Nothing is asked of it yet.
+/// A bucket of Google Cloud Storage. Nothing is asked of it yet. URLs for others are signed for Google's own server.
 ///
 /// # Errors
 /// [`crate::Error::Unusable`] where the settings make no sense, or the service account's file cannot be read.

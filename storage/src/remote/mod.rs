@@ -13,6 +13,7 @@ mod gcs;
 mod hedge;
 mod memory;
 mod parts;
+mod presigned;
 mod retry;
 mod s3;
 mod segment;
@@ -23,6 +24,7 @@ pub use backend::{Backend, SMALLEST_PART};
 pub use gcs::gcs_backend;
 pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
+pub use presigned::PresignedUrl;
 pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter, Step};
 
@@ -33,7 +35,7 @@ use flights::Flights;
 
 use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
 use longshore_oci::Algorithm;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What can be read has to pass through memory.
 pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
@@ -120,6 +122,14 @@ impl RemoteStore {
     fn open(&self, key: &ObjectKey, size: u64, is_admitted: bool) -> ObjectReader {
         let object = RemoteObject::new(self.flights.clone(), key.clone(), size, is_admitted);
         ObjectReader::of_remote(object, size, self.hot.clone())
+    }
+
+    /// A URL by which whoever has it can read the object for so long. None where the store has no such thing.
+    ///
+    /// # Errors
+    /// Where it cannot be signed with the credentials that we have, or not in a few seconds.
+    pub async fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<PresignedUrl>> {
+        self.backend.presign(key, lifetime).await
     }
 
     /// What is kept in memory of objects that are read again and again.

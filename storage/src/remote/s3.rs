@@ -2,7 +2,7 @@
 
 use super::{
     Backend,
-    aws::s3_uploads,
+    aws::{FoundCredentials, s3_uploads},
     cloud::{Cloud, CloudStore},
     connect::{Advice, client_options, retries, unusable},
 };
@@ -23,18 +23,31 @@ pub(super) const ADVICE: Advice = Advice {
 
 impl CloudStore for AmazonS3 {}
 
-/// A bucket of S3. Nothing is asked of it yet.
+/// A bucket of S3. Nothing is asked of it yet. `public` is its URL where others reach it at another one than we do.
 ///
 /// # Errors
 /// [`crate::Error::Unusable`] where the settings make no sense.
-pub fn s3_backend(settings: &S3) -> Result<Arc<dyn Backend>> {
+pub fn s3_backend(settings: &S3, public: Option<&str>) -> Result<Arc<dyn Backend>> {
     let S3 { bucket, endpoint, prefix, .. } = settings;
     let place = match endpoint {
         Some(endpoint) => format!("bucket {bucket} at {endpoint}"),
         None => format!("bucket {bucket} of S3 in {}", settings.region),
     };
-    let options = client_options(endpoint.as_deref());
     let (uploads, found) = s3_uploads(settings);
+    let public = public.map(|public| build(settings, Some(public), found.clone())).transpose();
+    match (build(settings, endpoint.as_deref(), found), public) {
+        (Ok(store), Ok(public)) => {
+            Ok(Arc::new(Cloud::new(store, "s3", place, prefix).with_uploads(uploads).with_public(public)))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(unusable(place, error.to_string(), &ADVICE)),
+    }
+}
+
+fn build(
+    settings: &S3,
+    endpoint: Option<&str>,
+    found: Option<Arc<FoundCredentials>>,
+) -> object_store::Result<AmazonS3> {
     let mut builder = AmazonS3Builder::new();
     if let Some(id) = &settings.access_key_id {
         builder = builder.with_access_key_id(id);
@@ -48,16 +61,52 @@ pub fn s3_backend(settings: &S3) -> Result<Arc<dyn Backend>> {
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint);
     }
-    let built = builder
-        .with_bucket_name(bucket)
+    builder
+        .with_bucket_name(&settings.bucket)
         .with_region(&settings.region)
         .with_virtual_hosted_style_request(settings.virtual_hosts)
         .with_checksum_algorithm(Checksum::CRC64NVME)
-        .with_client_options(options)
+        .with_client_options(client_options(endpoint))
         .with_retry(retries())
-        .build();
-    match built {
-        Ok(store) => Ok(Arc::new(Cloud::new(store, "s3", place, prefix).with_uploads(uploads))),
-        Err(error) => Err(unusable(place, error.to_string(), &ADVICE)),
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ObjectKey;
+    use longshore_config::Secret;
+    use std::time::Duration;
+
+    /// Where the URL for others is of an object in this bucket.
+    async fn url(settings: S3, public: Option<&str>) -> String {
+        let keys = S3 {
+            bucket: "images".to_owned(),
+            access_key_id: Some("id".to_owned()),
+            secret_access_key: Some(Secret::new("secret")),
+            ..settings
+        };
+        let (backend, key) = (s3_backend(&keys, public).unwrap(), ObjectKey::random());
+        let url = backend.presign(&key, Duration::from_secs(60)).await.unwrap().unwrap();
+        let (place, query) = url.expose().split_once('?').unwrap();
+        assert!(query.contains("X-Amz-Expires=60&") && query.contains("X-Amz-Signature="), "{query}");
+        assert!(query.contains("response-content-disposition=attachment"), "{query}");
+        place.replace(&key.to_string(), "KEY")
+    }
+
+    #[tokio::test]
+    async fn urls_are_for_where_others_reach_the_bucket() {
+        let endpoint = Some("http://minio:9000".to_owned());
+        let at = |endpoint: &Option<String>, virtual_hosts| S3 {
+            endpoint: endpoint.clone(),
+            virtual_hosts,
+            prefix: "p".to_owned(),
+            ..S3::default()
+        };
+        assert_eq!(url(at(&None, false), None).await, "https://s3.us-east-1.amazonaws.com/images/p/KEY");
+        assert_eq!(url(at(&None, true), None).await, "https://images.s3.us-east-1.amazonaws.com/p/KEY");
+        assert_eq!(url(at(&endpoint, false), None).await, "http://minio:9000/images/p/KEY");
+        let public = Some("https://s3.example.com");
+        assert_eq!(url(at(&endpoint, false), public).await, "https://s3.example.com/images/p/KEY");
     }
 }

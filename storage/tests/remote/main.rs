@@ -32,7 +32,7 @@ fn minio() -> Arc<dyn Backend> {
         secret_access_key: Some(Secret::new(SECRET_KEY)),
         ..S3::default()
     };
-    s3_backend(&settings).unwrap()
+    s3_backend(&settings, None).unwrap()
 }
 
 /// Bytes that are different at every place.

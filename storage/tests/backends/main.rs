@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod presigned;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use longshore_config::{Azure, Gcs, S3, Secret, Settings, Sources, Storage as StorageSettings};
@@ -81,7 +83,7 @@ fn s3_settings() -> S3 {
 }
 
 fn minio() -> Arc<dyn Backend> {
-    s3_backend(&s3_settings()).unwrap()
+    s3_backend(&s3_settings(), None).unwrap()
 }
 
 /// A bucket that is open to everyone, which is what stands behind the stand-in for Google Cloud Storage.
@@ -137,15 +139,15 @@ fn azure_settings() -> Azure {
 }
 
 fn azurite() -> Arc<dyn Backend> {
-    azure_backend(&azure_settings()).unwrap()
+    azure_backend(&azure_settings(), None).unwrap()
 }
 
 /// The store that the environment names.
 fn yours() -> Arc<dyn Backend> {
     let loaded = Settings::load(Sources { environment: env::vars().collect(), ..Sources::default() }).unwrap();
     let StorageSettings { s3, gcs, azure, .. } = loaded.settings.storage;
-    let backend = s3.map(|s3| s3_backend(&s3)).or(gcs.map(|gcs| gcs_backend(&gcs)));
-    let backend = backend.or(azure.map(|azure| azure_backend(&azure)));
+    let backend = s3.map(|s3| s3_backend(&s3, None)).or(gcs.map(|gcs| gcs_backend(&gcs)));
+    let backend = backend.or(azure.map(|azure| azure_backend(&azure, None)));
     backend.expect("LONGSHORE_STORAGE__S3__BUCKET and its like name a store").unwrap()
 }
 
@@ -388,7 +390,7 @@ async fn an_upload_is_not_lost_because_something_is_not_found() {
     let nowhere = S3 { bucket: "no-such-bucket".to_owned(), ..s3_settings() };
     let astray = S3 { endpoint: Some(format!("http://{}", serve("404 Not Found", "{}".to_owned()))), ..s3_settings() };
     for (settings, reason) in [(nowhere, "NoSuchBucket"), (astray, "404")] {
-        let (backend, key) = (s3_backend(&settings).unwrap(), ObjectKey::random());
+        let (backend, key) = (s3_backend(&settings, None).unwrap(), ObjectKey::random());
         let part = backend.put_part(&key, "upload", 0, vec![bytes(10, 14)]).await.unwrap_err();
         let completed = backend.complete(&key, "upload", vec![(0, "part".to_owned())]).await.unwrap_err();
         for error in [part, completed] {
