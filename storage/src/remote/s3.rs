@@ -59,7 +59,11 @@ fn build(
         builder = builder.with_credentials(found);
     }
     if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint);
+        builder = builder.with_endpoint(if settings.virtual_hosts {
+            with_bucket(endpoint, &settings.bucket)
+        } else {
+            endpoint.to_owned()
+        });
     }
     builder
         .with_bucket_name(&settings.bucket)
@@ -69,6 +73,14 @@ fn build(
         .with_client_options(client_options(endpoint))
         .with_retry(retries())
         .build()
+}
+
+/// The endpoint with the bucket's name before that of the host: the crate wants it so where buckets have hosts.
+fn with_bucket(endpoint: &str, bucket: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+        None => endpoint.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +118,9 @@ mod tests {
         assert_eq!(url(at(&None, false), None).await, "https://s3.us-east-1.amazonaws.com/images/p/KEY");
         assert_eq!(url(at(&None, true), None).await, "https://images.s3.us-east-1.amazonaws.com/p/KEY");
         assert_eq!(url(at(&endpoint, false), None).await, "http://minio:9000/images/p/KEY");
+        assert_eq!(url(at(&endpoint, true), None).await, "http://images.minio:9000/p/KEY");
         let public = Some("https://s3.example.com");
         assert_eq!(url(at(&endpoint, false), public).await, "https://s3.example.com/images/p/KEY");
+        assert_eq!(url(at(&endpoint, true), public).await, "https://images.s3.example.com/p/KEY");
     }
 }
