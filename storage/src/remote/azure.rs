@@ -7,6 +7,7 @@ use super::{
     Backend,
     cloud::{Cloud, CloudStore},
     connect::{Advice, client_options, retries, unusable},
+    retry_after::Heeding,
 };
 use crate::Result;
 use futures_util::future::BoxFuture;
@@ -96,6 +97,7 @@ fn build(settings: &Azure, endpoint: Option<&str>) -> object_store::Result<Micro
         .with_account(&settings.account)
         .with_container_name(&settings.container)
         .with_client_options(client_options(endpoint))
+        .with_http_connector(Heeding)
         .with_retry(retries())
         .build()
 }

@@ -5,6 +5,7 @@ use super::{
     cloud::{Cloud, CloudStore, Said, Uploads, elements, reason, told},
     connect::{Advice, CONNECT_TIMEOUT, client_options, retries, unusable},
     retry::{Retries, is_passing},
+    retry_after::Heeding,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -63,6 +64,7 @@ pub fn gcs_backend(settings: &Gcs) -> crate::Result<Arc<dyn Backend>> {
     let built = builder
         .with_bucket_name(bucket)
         .with_client_options(client_options(endpoint.as_deref()))
+        .with_http_connector(Heeding)
         .with_retry(retries())
         .build();
     let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();

@@ -15,6 +15,7 @@ mod memory;
 mod parts;
 mod presigned;
 mod retry;
+mod retry_after;
 mod s3;
 mod segment;
 mod write;

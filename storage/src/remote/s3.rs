@@ -5,6 +5,7 @@ use super::{
     aws::{FoundCredentials, s3_uploads},
     cloud::{Cloud, CloudStore},
     connect::{Advice, client_options, retries, unusable},
+    retry_after::Heeding,
 };
 use crate::Result;
 use longshore_config::S3;
@@ -71,6 +72,7 @@ fn build(
         .with_virtual_hosted_style_request(settings.virtual_hosts)
         .with_checksum_algorithm(Checksum::CRC64NVME)
         .with_client_options(client_options(endpoint))
+        .with_http_connector(Heeding)
         .with_retry(retries())
         .build()
 }

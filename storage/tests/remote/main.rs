@@ -6,6 +6,7 @@
 mod crowds;
 mod faults;
 mod faulty;
+mod patience;
 mod reads;
 mod uploads;
 mod weightless;
