@@ -6,6 +6,7 @@ mod access;
 mod answer;
 mod app;
 mod cli;
+mod client;
 mod commands;
 mod error;
 mod health;

@@ -4,6 +4,7 @@
 use super::early;
 use crate::{
     app::App,
+    client::Client,
     error::ApiError,
     health, oci,
     telemetry::access_log::{self, Observed},
@@ -49,7 +50,7 @@ impl Front {
     /// Answers a request.
     pub(super) async fn answer(
         self,
-        client: SocketAddr,
+        peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Observed>, Infallible> {
         let request = request.map(Body::new);
@@ -57,16 +58,17 @@ impl Front {
             return Ok(self.route(request).await.map(Observed::unobserved));
         }
         let app = self.app.clone();
+        let client = Client::of(peer, request.headers(), &app.settings.http);
         let response = access_log::observe(app, client, request, |request| {
-            early::close_unread(request, |request| self.dispatch(request))
+            early::close_unread(request, |request| self.dispatch(client, request))
         });
         Ok(response.await)
     }
 
-    async fn dispatch(self, request: Request<Body>) -> Response {
+    async fn dispatch(self, client: Client, request: Request<Body>) -> Response {
         let path = request.uri().path();
         if path == "/v2" || path.starts_with("/v2/") {
-            oci::serve(self.app, request).await
+            oci::serve(self.app, client, request).await
         } else {
             self.route(request).await
         }

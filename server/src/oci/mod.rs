@@ -14,7 +14,7 @@ mod uploads;
 
 pub(crate) use route::route_name;
 
-use crate::{access, answer, app::App, error::ApiError};
+use crate::{access, answer, app::App, client::Client, error::ApiError};
 use axum::{
     extract::Request,
     response::{IntoResponse, Response},
@@ -30,6 +30,7 @@ use std::sync::Arc;
 /// A request whose path and caller are known.
 struct Call {
     app: Arc<App>,
+    client: Client,
     caller: Principal,
     query: Query,
     request: Request,
@@ -40,8 +41,8 @@ type Answer = Result<Response, ApiError>;
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// Everything below `/v2`.
-pub(crate) async fn serve(app: Arc<App>, request: Request) -> Response {
-    let mut response = answer(app, request).await.unwrap_or_else(IntoResponse::into_response);
+pub(crate) async fn serve(app: Arc<App>, client: Client, request: Request) -> Response {
+    let mut response = answer(app, client, request).await.unwrap_or_else(IntoResponse::into_response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     // What users push must never run in a browser under our name.
@@ -50,7 +51,7 @@ pub(crate) async fn serve(app: Arc<App>, request: Request) -> Response {
     response
 }
 
-async fn answer(app: Arc<App>, request: Request) -> Answer {
+async fn answer(app: Arc<App>, client: Client, request: Request) -> Answer {
     let caller = access::authenticate(&app, request.headers()).await?;
     let route = Route::parse(request.uri().path())?;
     let method = request.method().clone();
@@ -59,7 +60,7 @@ async fn answer(app: Arc<App>, request: Request) -> Answer {
     };
     access::authorise(&app, &caller, action, route.repository())?;
     let query = Query::parse(request.uri().query())?;
-    let call = Call { app, caller, query, request };
+    let call = Call { app, client, caller, query, request };
     let head = method == Method::HEAD;
     // All but the most frequent are boxed: a connection keeps room for the largest future that is not.
     match (route, method.as_str()) {

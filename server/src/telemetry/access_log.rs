@@ -1,14 +1,14 @@
 //! One line and one measurement per request, made when its last byte is out: then the status, the bytes and the time
 //! are the true ones. And the request's id, which leads from an answer to the log.
 
-use crate::{app::App, oci, telemetry::RequestLabels};
+use crate::{app::App, client::Client, oci, telemetry::RequestLabels};
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, LazyLock,
@@ -28,7 +28,7 @@ const TARGET: &str = "longshore::access";
 /// Gives the request its id, has it answered, and watches it to its end.
 pub(crate) async fn observe<B, F>(
     app: Arc<App>,
-    client: SocketAddr,
+    client: Client,
     request: Request<B>,
     answer: impl FnOnce(Request<B>) -> F,
 ) -> Response<Observed>
@@ -83,7 +83,7 @@ struct Record {
     begun: Instant,
     method: Method,
     path: String,
-    client: SocketAddr,
+    client: Client,
     user_agent: Option<HeaderValue>,
     status: StatusCode,
     length: Option<u64>,
@@ -92,7 +92,7 @@ struct Record {
 }
 
 impl Record {
-    fn begin<B>(app: Arc<App>, client: SocketAddr, request: &Request<B>, id: HeaderValue) -> Self {
+    fn begin<B>(app: Arc<App>, client: Client, request: &Request<B>, id: HeaderValue) -> Self {
         Self {
             app,
             id,
@@ -120,6 +120,7 @@ impl Record {
             duration_us,
             complete: self.ended || self.length == Some(self.sent),
             client: self.client,
+            proxy: self.client.proxy(),
             user_agent: self.user_agent.as_ref().and_then(|agent| agent.to_str().ok()),
             target: TARGET,
         }
@@ -144,7 +145,9 @@ struct Line<'a> {
     duration_us: u64,
     complete: bool,
     #[serde(rename = "client.address", serialize_with = "as_text")]
-    client: SocketAddr,
+    client: Client,
+    #[serde(rename = "network.peer.address", skip_serializing_if = "Option::is_none")]
+    proxy: Option<IpAddr>,
     #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
     target: &'static str,
@@ -183,6 +186,7 @@ impl Line<'_> {
             duration_us = self.duration_us,
             complete = self.complete,
             client.address = %self.client,
+            network.peer.address = self.proxy.map(tracing::field::display),
             user_agent.original = self.user_agent,
         );
     }

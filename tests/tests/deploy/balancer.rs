@@ -2,6 +2,7 @@
 //! that is gone is not missed.
 
 use std::io::Write;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +10,7 @@ use longshore_tests::client::{Client, body, expect, location, send};
 use longshore_tests::image::{Blob, Image};
 use longshore_tests::raw;
 use reqwest::{Method, StatusCode};
+use serde_json::Value;
 
 use crate::stack::{PASSWORD, Stack, USER, eventually};
 use crate::{KIB, MIB};
@@ -132,6 +134,24 @@ async fn a_request_has_one_id_in_both_logs() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_know_whose_request_it_is_whatever_the_client_says() {
+    let stack = Stack::shared();
+    let from = IpAddr::from([127, 0, 0, 9]);
+    let client = reqwest::Client::builder().no_proxy().local_address(from).build().expect("a client");
+    let request = client.get(format!("http://{}/v2/", stack.address())).basic_auth(USER, Some(PASSWORD));
+    let request = request.header("x-forwarded-for", "10.9.9.9").header("forwarded", "for=10.9.9.9");
+    assert_eq!(send(request.header("x-request-id", "from-another-host")).await.status(), StatusCode::OK);
+    let line = eventually("the request is logged", async || {
+        let logs = stack.replicas.iter().map(|replica| replica.service.log()).collect::<String>();
+        let line = logs.lines().find(|line| line.contains("from-another-host"))?;
+        serde_json::from_str::<Value>(line).ok()
+    });
+    let line = line.await;
+    assert_eq!(line["client.address"], "127.0.0.9", "{line}");
+    assert_eq!(line["network.peer.address"], "127.0.0.1", "nginx: {line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -141,7 +141,13 @@ impl Replica {
 
 /// The settings of a replica in the compose file, with its own address, the store's, and its secrets below `home`.
 pub(crate) fn replica_environment(name: &str, home: &Path, host: &str, store: &str) -> Vec<(String, String)> {
-    let places = [("0.0.0.0", host.to_owned()), ("//minio:", format!("//{store}:")), ("/run/secrets", secrets(home))];
+    let places = [
+        // Where nginx comes from here. The first, for the next stands in it.
+        ("172.16.0.0/12,192.168.0.0/16,10.0.0.0/8", "127.0.0.1".to_owned()),
+        ("0.0.0.0", host.to_owned()),
+        ("//minio:", format!("//{store}:")),
+        ("/run/secrets", secrets(home)),
+    ];
     let put = |value: String| places.iter().fold(value, |value, (from, to)| value.replace(from, to));
     environment(&service(name)).into_iter().map(|(name, value)| (name, put(value))).collect()
 }
