@@ -4,8 +4,8 @@ use crate::{Error, Registry, Result};
 use bytes::Bytes;
 use longshore_metadata::{BlobContent, DeleteOutcome};
 use longshore_oci::{Digest, RepositoryName};
-use longshore_storage::{ByteStream, Delivery, ObjectKey, ObjectReader};
-use std::ops::Range;
+use longshore_storage::{ByteStream, Delivery, ObjectKey, ObjectReader, PresignedUrl};
+use std::{ops::Range, time::Duration};
 
 /// A blob that the caller may read.
 #[derive(Debug, Clone)]
@@ -56,6 +56,14 @@ impl Registry {
         match &blob.content {
             Content::Inline(bytes) => Ok(BlobReader::Inline(bytes.clone())),
             Content::Object(key) => Ok(BlobReader::Object(self.storage.open_object(key, blob.size).await?)),
+        }
+    }
+
+    /// A URL by which whoever has it can fetch the blob for so long from where its bytes are. None: only we can reach them.
+    pub async fn presign_blob(&self, blob: &Blob, lifetime: Duration) -> Result<Option<PresignedUrl>> {
+        match &blob.content {
+            Content::Inline(_) => Ok(None),
+            Content::Object(key) => Ok(self.storage.presign(key, lifetime).await?),
         }
     }
 

@@ -16,7 +16,7 @@ mod uploads;
 pub use blobs::{Blob, BlobReader};
 pub use error::Error;
 pub use lists::Page;
-pub use longshore_storage::Delivery;
+pub use longshore_storage::{Delivery, PresignedUrl};
 pub use manifests::{NewManifest, PushedManifest, StoredManifest};
 pub use referrers::Referrers;
 pub use rules::Rules;

@@ -3,6 +3,7 @@
 use super::{
     Answer, Call,
     content::{Content, Plan},
+    redirects,
 };
 use crate::answer;
 use http::{HeaderValue, StatusCode, header};
@@ -18,7 +19,15 @@ pub(super) async fn get(call: Call, repository: RepositoryName, digest: Digest) 
     let content = content(digest, blob.size);
     let response = match content.plan(call.headers(), call.app.settings.limits.ranges)? {
         Plan::Done(response) => response,
-        Plan::Send(parts) => content.send(registry.open_blob(&blob).await?, parts, call.delivery()).await?,
+        Plan::Send(parts) => {
+            // Boxed: its room is not to be had for every pull.
+            if let Some(lifetime) = redirects::lifetime(&call, &repository, &blob, &parts)
+                && let Some(location) = Box::pin(redirects::location(&call.app, &blob, lifetime)).await
+            {
+                return Ok(content.elsewhere(location));
+            }
+            content.send(registry.open_blob(&blob).await?, parts, call.delivery()).await?
+        }
     };
     Ok(for_saving(response))
 }

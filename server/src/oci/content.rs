@@ -83,6 +83,17 @@ impl Content<'_> {
         }
     }
 
+    /// The answer that sends the client to where it gets the content. Nobody may keep it: the way there is open to this
+    /// client and for a while.
+    pub(super) fn elsewhere(&self, location: HeaderValue) -> Response {
+        let response = answer::empty(StatusCode::TEMPORARY_REDIRECT);
+        let mut response = replace(response, answer::CONTENT_DIGEST, self.digest.to_string());
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::LOCATION, location);
+        response
+    }
+
     fn whole(&self, body: Body) -> Response {
         self.describe(Response::new(body), Some(self.size))
     }

@@ -7,6 +7,7 @@ mod lists;
 mod manifests;
 mod query;
 mod ranges;
+mod redirects;
 mod referrers;
 mod request_body;
 mod route;

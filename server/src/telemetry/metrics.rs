@@ -39,11 +39,26 @@ impl RequestLabels {
     }
 }
 
+/// What became of a redirect to the object store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Redirected {
+    /// The client was sent there.
+    Sent,
+    /// No URL could be signed: the blob was served here.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RedirectLabels {
+    outcome: &'static str,
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Histogram>,
+    redirects: Family<RedirectLabels, Counter>,
     sent_bytes: Counter,
     received_bytes: Counter,
     expired_uploads: Counter,
@@ -58,6 +73,7 @@ impl Metrics {
         let new_histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let metrics = Self {
             requests: Family::new_with_constructor(new_histogram),
+            redirects: Family::default(),
             sent_bytes: Counter::default(),
             received_bytes: Counter::default(),
             expired_uploads: Counter::default(),
@@ -74,6 +90,11 @@ impl Metrics {
         );
         let ours = registry.sub_registry_with_prefix("longshore");
         ours.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        ours.register(
+            "blob_redirects",
+            "Downloads that were to be sent to the object store",
+            metrics.redirects.clone(),
+        );
         ours.register("sent_bytes", "Bytes of answers", metrics.sent_bytes.clone());
         ours.register("received_blob_bytes", "Bytes of blobs that clients sent", metrics.received_bytes.clone());
         ours.register("gc_uploads_expired", "Upload sessions that expired", metrics.expired_uploads.clone());
@@ -97,6 +118,15 @@ impl Metrics {
     pub(crate) fn answered(&self, labels: &RequestLabels, elapsed: Duration, sent: u64) {
         self.requests.get_or_create(labels).observe(elapsed.as_secs_f64());
         self.sent_bytes.inc_by(sent);
+    }
+
+    /// Counts a download that was to be sent to the object store.
+    pub(crate) fn redirected(&self, outcome: Redirected) {
+        let outcome = match outcome {
+            Redirected::Sent => "sent",
+            Redirected::Failed => "failed",
+        };
+        self.redirects.get_or_create(&RedirectLabels { outcome }).inc();
     }
 
     /// Counts bytes of a blob that a client sent.

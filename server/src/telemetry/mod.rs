@@ -8,4 +8,4 @@ mod metrics;
 
 pub(crate) use access_lines::AccessLines;
 pub(crate) use cache::CacheMetrics;
-pub(crate) use metrics::{Metrics, RequestLabels};
+pub(crate) use metrics::{Metrics, Redirected, RequestLabels};

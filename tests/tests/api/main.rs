@@ -19,6 +19,7 @@ mod protocols;
 mod pull;
 mod push;
 mod ranges;
+mod redirects;
 mod referrers;
 mod sessions;
 mod shutdown;

@@ -133,7 +133,7 @@ async fn every_answer_has_a_request_id(backend: Backend) {
 
 /// The line of the access log on the request with this id: written when the last byte is out, which may be a moment
 /// after the client has it.
-async fn access_line(server: &Server, id: &str) -> Value {
+pub(crate) async fn access_line(server: &Server, id: &str) -> Value {
     let line = eventually("logged", || async {
         let log = server.log();
         let whole_lines = &log[..log.rfind('\n').unwrap_or(0)];

@@ -56,7 +56,7 @@ async fn pulls_as_a_mirror_of_another_host(backend: Backend) {
 }
 
 /// A containerd without its Kubernetes part, with a socket and a store of its own.
-struct Containerd {
+pub(crate) struct Containerd {
     // In the order of their end: the daemon first, then what it stood on.
     _daemon: Service,
     runtime: Scratch,
@@ -64,7 +64,7 @@ struct Containerd {
 }
 
 impl Containerd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         require_root("containerd");
         let (home, runtime) = (Home::new("containerd"), Scratch::short("longshore-containerd"));
         let socket = runtime.join("containerd.sock");
@@ -86,14 +86,14 @@ impl Containerd {
         Self { _daemon: daemon, runtime, home }
     }
 
-    fn ctr(&self) -> Command {
+    pub(crate) fn ctr(&self) -> Command {
         let mut command = self.home.command("ctr");
         command.arg("--address").arg(self.runtime.join("containerd.sock"));
         command
     }
 
     /// Compares every part of an image with what containerd stored.
-    fn assert_holds(&self, image: &Image) {
+    pub(crate) fn assert_holds(&self, image: &Image) {
         for blob in image.layers.iter().chain([&image.config, &image.manifest]) {
             let got = self.ctr().args(["content", "get", &blob.digest]).output().expect("ctr starts");
             assert!(got.stdout == blob.bytes, "{} differs: {}", blob.digest, String::from_utf8_lossy(&got.stderr));

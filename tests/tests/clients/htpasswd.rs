@@ -1,6 +1,7 @@
 //! Users and passwords from an htpasswd file: who has logged in may push and pull, nobody else may do anything.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use longshore_tests::backends::Backend;
@@ -16,15 +17,19 @@ use crate::home::Home;
 
 on_both!(docker_logs_in, skopeo_brings_credentials, crane_logs_in_and_helm_too);
 
-const USER: &str = "harriet";
-const PASSWORD: &str = "correct horse: battery";
+pub(crate) const USER: &str = "harriet";
+pub(crate) const PASSWORD: &str = "correct horse: battery";
 
 /// A server whose htpasswd file names one user. The home must outlive the server.
 fn start_server(backend: Backend, home: &Home) -> Server {
+    Server::start(Options::on(backend).set("auth.htpasswd", &write_users(home).display().to_string()))
+}
+
+/// Writes the htpasswd file of [`USER`].
+pub(crate) fn write_users(home: &Home) -> PathBuf {
     // The lowest cost that bcrypt has: these tests are about who gets in, not how slowly.
     let hash = bcrypt::hash(PASSWORD, 4).expect("the password is short");
-    let file = home.write("htpasswd", format!("{USER}:{hash}\n"));
-    Server::start(Options::on(backend).set("auth.htpasswd", &file.display().to_string()))
+    home.write("htpasswd", format!("{USER}:{hash}\n"))
 }
 
 async fn docker_logs_in(backend: Backend) {
@@ -101,7 +106,7 @@ async fn crane_logs_in_and_helm_too(backend: Backend) {
 }
 
 /// Gives `password` to a login command on its standard input; an error is what the client said.
-fn log_in(command: &mut Command, password: &str) -> Result<(), String> {
+pub(crate) fn log_in(command: &mut Command, password: &str) -> Result<(), String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the client starts");
     let mut input = child.stdin.take().expect("it was spawned with a pipe");

@@ -14,6 +14,7 @@ mod htpasswd;
 mod interrupted;
 mod oras;
 mod podman;
+mod redirects;
 mod regctl;
 mod skopeo;
 mod tour;

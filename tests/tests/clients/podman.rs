@@ -6,6 +6,7 @@ use std::process::Command;
 use longshore_tests::backends::Backend;
 use longshore_tests::client::Client;
 use longshore_tests::image::{random_bytes, sha256, write_build_context};
+use longshore_tests::minio::Minio;
 use longshore_tests::on_both;
 use longshore_tests::programs::{require_root, run};
 use longshore_tests::proxy::Proxy;
@@ -13,13 +14,19 @@ use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
 use serde_json::Value;
 
-use crate::MIB;
 use crate::home::Home;
+use crate::{MIB, redirects};
 
 /// How many files the images have that are pulled in parts.
 const FILES: usize = 64;
 
-on_both!(gzip, zstd, zstd_chunked, a_chunked_layer_is_pulled_in_parts);
+on_both!(
+    gzip,
+    zstd,
+    zstd_chunked,
+    a_chunked_layer_is_pulled_in_parts,
+    a_chunked_layer_is_pulled_in_parts_where_layers_are_in_the_store,
+);
 
 async fn gzip(backend: Backend) {
     pushes_pulls_and_runs(backend, "gzip").await;
@@ -66,7 +73,19 @@ async fn pushes_pulls_and_runs(backend: Backend, compression: &str) {
 /// error after a file with holes ends its pull, and it says nothing of the files that it lacks (one pull in two hundred,
 /// from docker-registry as well).
 async fn a_chunked_layer_is_pulled_in_parts(backend: Backend) {
-    let server = Server::start(Options::on(backend));
+    pulls_in_parts(&Server::start(Options::on(backend)));
+}
+
+/// Single ranges are fetched from the store then, several from the registry.
+async fn a_chunked_layer_is_pulled_in_parts_where_layers_are_in_the_store(backend: Backend) {
+    let store = Proxy::in_front_of(Minio::shared().address());
+    pulls_in_parts(&Server::start(redirects::options(backend, store.address())));
+    let fetched = store.requests();
+    assert!(fetched.iter().any(|request| range_of(request).is_some()), "{fetched:#?}");
+    assert!(!fetched.iter().any(|request| range_of(request).is_some_and(|range| range.contains(','))), "{fetched:#?}");
+}
+
+fn pulls_in_parts(server: &Server) {
     let proxy = Proxy::in_front_of(server.address());
     let name = |tag: &str| format!("{}/podman/chunked:{tag}", proxy.address());
     let builder = Machine::new();
