@@ -5,10 +5,12 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect};
 use longshore_tests::image::{Blob, INDEX, MANIFEST};
 use longshore_tests::on_all;
+use longshore_tests::server::{Options, Server};
 use reqwest::{Response, StatusCode};
 
 use crate::content::{SmallImage, index_of};
-use crate::{INLINE_MAX, shared_client};
+use crate::exchange::OpenRequest;
+use crate::{INLINE_MAX, MIB, shared_client};
 
 on_all!(
     the_same_image_is_pushed_by_many,
@@ -165,4 +167,24 @@ async fn readers_see_the_old_or_the_new(backend: Backend) {
         }
     };
     tokio::join!(write, read, pulls(client.clone()));
+}
+
+/// Clients that send some and then nothing have taken all of the memory for uploads, half of which is for those that go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_uploads_comes_through_little_memory_on_s3() {
+    let server = Server::start(Options::on(Backend::S3).set("storage.upload_memory", "16MiB"));
+    let (client, repository) = (Client::new(server.url()), "concurrency/crowd");
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let upload = client.start_upload(repository).await;
+        let mut open = OpenRequest::begin(server.address(), "PATCH", &upload, "content-length: 20000000\r\n");
+        open.send(&vec![7; 3 * MIB]);
+        silent.push(open);
+    }
+    let blobs: Vec<_> = (0..30).map(|_| Blob::random(12 * MIB)).collect();
+    join_all(blobs.iter().map(|blob| client.push_blob(repository, blob))).await;
+    drop(silent);
+    for blob in &blobs {
+        assert!(client.blob(repository, &blob.digest).await == blob.bytes);
+    }
 }
