@@ -22,7 +22,7 @@ pub const CONTAINER: &str = "longshore";
 const MAY_MAKE_CONTAINERS: &str = "sv=2019-12-12&ss=b&srt=c&sp=c&se=2999-01-01T00:00:00Z\
                                    &sig=ZQLbTUgOIvr%2F2FqvZxcNKs7lJxuI%2BVPvlUOvmQj8fQw%3D";
 
-/// Lets its bearer do with blobs of the container what a registry does, made as [`MAY_MAKE_CONTAINERS`] was. Who has no more
+/// Lets its bearer do with blobs of the container what a registry does, made as the one above was. Who has no more
 /// than this cannot sign for others.
 pub const MAY_USE_CONTAINER: &str = "sv=2019-12-12&sr=c&sp=rwdl&se=2999-01-01T00:00:00Z\
                                      &sig=Jfw5tPLr7yORDWUfCSvJV7yqnHw6Cf6o5ps4H9K%2BxPg%3D";

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-/// What MinIO says while it is starting.
+/// What an overloaded store says.
 const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\ncontent-length: 56\r\nconnection: close\r\n\r\n\
                      <Error><Code>SlowDown</Code><Message>m</Message></Error>";
 const SIZE: usize = 10;
