@@ -1,7 +1,7 @@
 //! YAML text to a tree that remembers where everything stands.
 //!
-//! Only what settings need: one document of nested mappings with scalars and lists of them. Scalars stay text, so that the key's type
-//! decides what `0.10`, `no` or `1e3` means, not YAML's guesses. Anchors, aliases and tags are refused.
+//! Only what settings need: one document of nested mappings with scalars and lists of them. Scalars stay text, so that
+//! the key's type decides what `0.10`, `no` or `1e3` means, not YAML's guesses. Anchors, aliases and tags are refused.
 
 use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 

@@ -19,7 +19,7 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NetworkError {
     /// Not an address, or not a number behind the slash.
-    #[error("{0:?} is not a network: write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32")]
+    #[error("{0:?} is not a network: write an address and a prefix, such as 10.0.0.0/8 or 2001:db8::/32")]
     Malformed(String),
     /// More bits than an address has.
     #[error("{text:?} is not a network: its addresses have {bits} bits")]
@@ -30,7 +30,7 @@ pub enum NetworkError {
         bits: u32,
     },
     /// There are bits beyond the prefix, so one of the two is mistyped.
-    #[error("{text:?} is not a network: its address has bits beyond the prefix; the network around it is {network}")]
+    #[error("{text:?} is not a network: its address has bits beyond the prefix, write {network}")]
     BitsBeyondPrefix {
         /// As it was written.
         text: String,
@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(
                 error(text),
                 format!(
-                    "{text:?} is not a network: write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32"
+                    "{text:?} is not a network: write an address and a prefix, such as 10.0.0.0/8 or 2001:db8::/32"
                 )
             );
         }
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(error("::/129"), "\"::/129\" is not a network: its addresses have 128 bits");
         assert_eq!(
             error("10.1.2.3/8"),
-            "\"10.1.2.3/8\" is not a network: its address has bits beyond the prefix; the network around it is 10.0.0.0/8"
+            "\"10.1.2.3/8\" is not a network: its address has bits beyond the prefix, write 10.0.0.0/8"
         );
         assert_eq!(
             error("::ffff:10.0.0.0/104"),
@@ -198,7 +198,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_address_is_in_the_networks_around_it_and_in_no_other(v4: u32, v6: u128, bit in 0u32..128, prefix in 0u32..=128) {
+        fn an_address_is_in_the_networks_around_it_and_in_no_other(
+            v4: u32,
+            v6: u128,
+            bit in 0u32..128,
+            prefix in 0u32..=128,
+        ) {
             for address in [IpAddr::V4(Ipv4Addr::from(v4)), IpAddr::V6(Ipv6Addr::from(v6))] {
                 let (width, address) = (width(address), address.to_canonical());
                 prop_assume!(width == self::width(address));

@@ -6,8 +6,8 @@ use longshore_oci::RepositoryPattern;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Clients in these networks fetch large blobs of these repositories from the object store, by a signed URL. All others,
-/// and all other blobs, are served here.
+/// Clients in these networks fetch large blobs of these repositories from the object store, by a signed URL. All
+/// others, and all other blobs, are served here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redirects {

@@ -163,7 +163,8 @@ impl Rules {
         if redirects.networks.is_empty() {
             self.refuse(
                 "storage.redirects.networks",
-                "missing: name the networks of the clients that are sent to the object store, 0.0.0.0/0 and ::/0 for all",
+                "missing: name the networks of the clients that are sent to the object store, \
+                 0.0.0.0/0 and ::/0 for all",
             );
         }
         if redirects.repositories.is_empty() {
@@ -176,8 +177,9 @@ impl Rules {
             self.refuse(
                 "storage.redirects.lifetime",
                 format!(
-                    "{shown} is too long: choose at most {longest}, for a URL must not outlive the bytes of a deleted object \
-                     (gc.object_delay), and no store takes one beyond 7d"
+                    "{shown} is too long: choose at most {longest}, \
+                     for a URL must not outlive the bytes of a deleted object (gc.object_delay), \
+                     and no store takes one beyond 7d"
                 ),
             );
         }

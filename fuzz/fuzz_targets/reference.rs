@@ -1,4 +1,5 @@
-//! Digests, names, tags, references and media types: no parser panics, and what one accepts is written as it was read.
+//! Digests, names and their patterns, tags, references and media types: no parser panics, and what one accepts is written
+//! as it was read.
 
 #![no_main]
 
@@ -6,7 +7,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
-use longshore_oci::{Digest, MediaType, Reference, RepositoryName, Tag};
+use longshore_oci::{Digest, MediaType, Reference, RepositoryName, RepositoryPattern, Tag};
 
 /// Parses the text as a `T`, which has to keep every byte of it.
 fn parse_exactly<T: FromStr<Err: Display> + Display>(text: &str) -> Option<T> {
@@ -40,6 +41,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some(name) = parse_exactly::<RepositoryName>(text) {
         assert!(name.as_str().len() <= 255 && !name.as_str().contains(".."));
+        assert!(parse_exactly::<RepositoryPattern>(text).is_some_and(|pattern| pattern.matches(&name)));
+    }
+    if let Some(pattern) = parse_exactly::<RepositoryPattern>(text) {
+        let example = text.replace("**", "*").replace('*', "a").parse::<RepositoryName>();
+        assert!(example.is_ok_and(|example| pattern.matches(&example)), "a pattern that names nothing");
     }
     if let Ok(media_type) = text.parse::<MediaType>() {
         assert!(parse_exactly::<MediaType>(media_type.as_str()).is_some());

@@ -13,11 +13,12 @@ use crate::text_serde;
 
 /// Which repositories are meant: `ml/*`, `team-*/**`, `library/busybox`.
 ///
-/// `*` stands for any characters within a part between slashes, `**` for any characters, slashes too; either may stand for
-/// none. So `ml/*` names `ml/bert` and not `ml/nlp/bert`, `ml/**` names both and not `ml` itself, and `**` names all.
+/// `*` stands for any characters within a part between slashes, `**` for any characters, slashes too; either may stand
+/// for none. So `ml/*` names `ml/bert` and not `ml/nlp/bert`, `ml/**` names both and not `ml` itself, and `**` names
+/// all.
 ///
-/// A pattern that no name could match is refused. Matching takes no memory, and time in proportion to the two lengths at
-/// most, whoever wrote the pattern.
+/// A pattern that no name could match is refused. Matching takes no memory, and time in proportion to the two lengths
+/// at most, whoever wrote the pattern.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RepositoryPattern(Box<[Token]>);
 
@@ -104,7 +105,8 @@ impl FromStr for RepositoryPattern {
         if pattern.contains("***") {
             return Err(invalid(Fault::Stars));
         }
-        // A letter fits wherever anything fits: if this is no name, neither is anything else that the stars could stand for.
+        // A letter fits wherever anything fits: if this is no name, neither is anything else that the stars could stand
+        // for.
         let example = pattern.replace("**", "*").replace('*', "a");
         name::check(&example).map_err(|fault| invalid(Fault::Name(fault)))?;
         let mut rest = pattern.bytes().peekable();
@@ -241,7 +243,8 @@ mod tests {
         #[test]
         fn names_are_matched_as_the_oracle_does(pattern in "[ab/*]{1,8}", name in NAME) {
             if let Ok(parsed) = pattern.parse::<RepositoryPattern>() {
-                prop_assert_eq!(parsed.matches(&name.parse().unwrap()), oracle(&pattern, &name), "{} {}", pattern, name);
+                let found = parsed.matches(&name.parse().unwrap());
+                prop_assert_eq!(found, oracle(&pattern, &name), "{} {}", pattern, name);
             }
         }
 

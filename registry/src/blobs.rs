@@ -59,7 +59,8 @@ impl Registry {
         }
     }
 
-    /// A URL by which whoever has it can fetch the blob for so long from where its bytes are. None: only we can reach them.
+    /// A URL by which whoever has it can fetch the blob for so long from where its bytes are. None: only we can reach
+    /// them.
     pub async fn presign_blob(&self, blob: &Blob, lifetime: Duration) -> Result<Option<PresignedUrl>> {
         match &blob.content {
             Content::Inline(_) => Ok(None),

@@ -265,7 +265,9 @@ mod tests {
         #[test]
         fn no_header_makes_it_panic(line in ".{0,60}") {
             if let Ok(value) = HeaderValue::from_bytes(line.as_bytes()) {
-                for (header, name) in [(ClientHeader::XForwardedFor, "x-forwarded-for"), (ClientHeader::Forwarded, "forwarded")] {
+                for (header, name) in
+                    [(ClientHeader::XForwardedFor, "x-forwarded-for"), (ClientHeader::Forwarded, "forwarded")]
+                {
                     let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.clone())]);
                     let _ = Client::of("10.0.0.7:1".parse().unwrap(), &headers, &settings(header)).to_string();
                 }

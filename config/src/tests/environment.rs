@@ -38,7 +38,7 @@ fn commas_separate_what_a_list_holds() {
     assert_eq!(
         proxies("10.0.0.0/8,").unwrap_err().to_string(),
         "environment LONGSHORE_HTTP__PROXIES: http.proxies: \"\" is not a network: \
-         write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]"
+         write an address and a prefix, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]"
     );
 }
 

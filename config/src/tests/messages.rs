@@ -19,8 +19,8 @@ fn unknown_keys() {
     assert_complaint("address: x\n", "longshore.yaml:1:1: unknown key \"address\": did you mean \"http.address\"?");
     assert_complaint(
         "storage:\n  ceph: {}\n",
-        "longshore.yaml:2:3: unknown key \"storage.ceph\": the keys of storage are azure, cache_size, gcs, inline_max, path, \
-         redirects, s3, upload_memory",
+        "longshore.yaml:2:3: unknown key \"storage.ceph\": \
+         the keys of storage are azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory",
     );
     assert_complaint(
         "redis: {}\n",
@@ -108,12 +108,13 @@ fn wrong_values() {
         ),
         (
             "http: { proxies: [10.0.0.0/8, 10.0.0.0/33] }",
-            "1:18: http.proxies: \"10.0.0.0/33\" is not a network: its addresses have 32 bits, for example [\"10.0.0.0/8\"]",
+            "1:18: http.proxies: \"10.0.0.0/33\" is not a network: its addresses have 32 bits, \
+             for example [\"10.0.0.0/8\"]",
         ),
         (
             "http: { proxies: ['10.0.0.0/8,'] }",
             "1:18: http.proxies: \"10.0.0.0/8,\" is not a network: \
-             write an address and a prefix length, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]",
+             write an address and a prefix, such as 10.0.0.0/8 or 2001:db8::/32, for example [\"10.0.0.0/8\"]",
         ),
         (
             "http: { proxies: [[10.0.0.0/8]] }",
@@ -130,7 +131,8 @@ fn wrong_values() {
         ),
         (
             "storage: { redirects: { repositories: [ML/*] } }",
-            "1:39: storage.redirects.repositories: repository pattern `ML/*` is invalid: no repository has such a name: \
+            "1:39: storage.redirects.repositories: repository pattern `ML/*` is invalid: \
+             no repository has such a name: \
              use lower-case letters, digits, `.`, `_`, `-` and `/` only, not 'M', for example [\"ml/**\"]",
         ),
         ("http: { tls: true }", "1:14: http.tls is a section: set one of its keys (certificate, key)"),

@@ -16,8 +16,8 @@ use std::{ops::Range, time::Duration};
 static CONDITIONS: [HeaderName; 5] =
     [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
-/// How long the client is to have for fetching these parts of a blob, or all of it if there are none, from the object store.
-/// None: it gets them here.
+/// How long the client is to have for fetching these parts of a blob, or all of it if there are none, from the object
+/// store. None: it gets them here.
 pub(super) fn lifetime(
     call: &Call,
     repository: &RepositoryName,
@@ -58,8 +58,8 @@ fn in_a_header(signed: Result<Option<PresignedUrl>, Error>, metrics: &Metrics) -
     }
 }
 
-/// Whether the store takes what this client will send it, which is the same again: one range at most, which it understands,
-/// and no condition.
+/// Whether the store takes what this client will send it, which is the same again: one range at most, which it
+/// understands, and no condition.
 fn can_be_repeated(headers: &HeaderMap, parts: &[Range<u64>]) -> bool {
     let mut ranges = headers.get_all(header::RANGE).iter();
     let is_simple = match (ranges.next(), ranges.next()) {

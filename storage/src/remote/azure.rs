@@ -60,15 +60,15 @@ impl CloudStore for MicrosoftAzure {
         })
     }
 
-    /// Its signatures have no room for how the answer is to be taken. (Blobs have no type of their own there: browsers save
-    /// them.)
+    /// Its signatures have no room for how the answer is to be taken. (Blobs have no type of their own there: browsers
+    /// save them.)
     fn sign<'call>(&'call self, path: &'call Path, lifetime: Duration) -> BoxFuture<'call, object_store::Result<Url>> {
         Box::pin(async move { self.signed_url(Method::GET, path, lifetime).await })
     }
 }
 
-/// A container of Azure Blob Storage. Nothing is asked of it yet. `public` is the account's URL where others reach it at
-/// another one than we do.
+/// A container of Azure Blob Storage. Nothing is asked of it yet. `public` is the account's URL where others reach it
+/// at another one than we do.
 ///
 /// # Errors
 /// [`crate::Error::Unusable`] where the settings make no sense.

@@ -1,5 +1,5 @@
-//! What we ask of an object store. Small on purpose: whoever has these twelve calls right can hold a registry's layers, and
-//! the suite in `tests/backends/` says whether they are.
+//! What we ask of an object store. Small on purpose: whoever has these twelve calls right can hold a registry's layers,
+//! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
 use crate::{ObjectKey, Result, read::ByteStream};
@@ -70,8 +70,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// [`crate::Error::Lost`] where there is no such object, or it is shorter.
     fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>>;
 
-    /// A URL by which whoever has it can read the object, all of it or ranges, for so long (whole seconds, 7 days at most).
-    /// None where the store has no such thing. Whether there is such an object is not looked at.
+    /// A URL by which whoever has it can read the object, all of it or ranges, for so long (whole seconds, 7 days at
+    /// most). None where the store has no such thing. Whether there is such an object is not looked at.
     fn presign<'call>(
         &'call self,
         key: &'call ObjectKey,

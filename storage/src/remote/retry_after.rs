@@ -1,5 +1,5 @@
-//! A store that says when to come again (`Retry-After`, with 429 or 503) is taken at its word. The `object_store` crate tries
-//! again after a pause of its own, which begins at a tenth of a second, so its answer is held back until then.
+//! A store that says when to come again (`Retry-After`, with 429 or 503) is taken at its word. The `object_store` crate
+//! tries again after a pause of its own, which begins at a tenth of a second, so its answer is held back until then.
 //!
 //! Only the request that was told to wait waits: another one may be for a part of the store that has nothing to do. The
 //! one in twenty reads that is asked for twice, because its first byte is late, may come again sooner.

@@ -80,7 +80,7 @@ fn build(
 /// The endpoint with the bucket's name before that of the host: the crate wants it so where buckets have hosts.
 fn with_bucket(endpoint: &str, bucket: &str) -> String {
     match endpoint.split_once("://") {
-        Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+        Some((scheme, host)) => format!("{scheme}://{bucket}.{}", host.trim_end_matches('/')),
         None => endpoint.to_owned(),
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(url(at(&None, true), None).await, "https://images.s3.us-east-1.amazonaws.com/p/KEY");
         assert_eq!(url(at(&endpoint, false), None).await, "http://minio:9000/images/p/KEY");
         assert_eq!(url(at(&endpoint, true), None).await, "http://images.minio:9000/p/KEY");
-        let public = Some("https://s3.example.com");
+        let public = Some("https://s3.example.com/");
         assert_eq!(url(at(&endpoint, false), public).await, "https://s3.example.com/images/p/KEY");
         assert_eq!(url(at(&endpoint, true), public).await, "https://images.s3.example.com/p/KEY");
     }

@@ -13,7 +13,8 @@ use tokio::{
 };
 
 /// What an overloaded store says.
-const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\ncontent-length: 56\r\nconnection: close\r\n\r\n\
+const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\n\
+                     content-length: 56\r\nconnection: close\r\n\r\n\
                      <Error><Code>SlowDown</Code><Message>m</Message></Error>";
 const SIZE: usize = 10;
 
@@ -24,8 +25,8 @@ fn whole() -> Vec<u8> {
     [head.as_bytes(), &bytes(SIZE)].concat()
 }
 
-/// A store on loopback that gives these answers, the last one again and again. Tells when requests came, by the clock of the
-/// test.
+/// A store on loopback that gives these answers, the last one again and again. Tells when requests came, by the clock
+/// of the test.
 async fn serve(mut answers: VecDeque<Vec<u8>>) -> (SocketAddr, UnboundedReceiver<Instant>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -29,8 +29,8 @@ pub(crate) fn options(backend: Backend, store: &str) -> Options {
 struct Redirecting {
     server: Server,
     image: Image,
-    /// The store as clients reach it, under another name than the registry's, as it has in the world: where the names are the
-    /// same, those that are written in Go bring their passwords along.
+    /// The store as clients reach it, under another name than the registry's, as it has in the world: where the names
+    /// are the same, those that are written in Go bring their passwords along.
     store: Proxy,
     // The server reads its users there.
     _home: Home,
