@@ -110,6 +110,12 @@ impl HotSegments {
         }
     }
 
+    /// What is left of the budget, in bytes, when the cache is full.
+    pub(crate) fn not_cached(&self) -> u64 {
+        let cached = self.segments.policy().max_capacity().unwrap_or_default() * UNIT;
+        self.capacity.saturating_sub(cached)
+    }
+
     pub(crate) fn usage(&self) -> HotUsage {
         let free = self.budget.available_permits() as u64 * UNIT;
         let segments_read = self.segments_read.load(Ordering::Relaxed);

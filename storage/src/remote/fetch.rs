@@ -1,8 +1,9 @@
 //! Fetching segments from the object store, for whoever reads the object when they come.
 
 use super::{
-    flight::{Failure, Flight, Landing},
-    flights::Flights,
+    flight::{Failure, Landing, Run},
+    flights::Held,
+    room,
 };
 use crate::{
     Error, ObjectKey,
@@ -11,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 /// A store that sends nothing for so long in the middle of an answer is asked again for the rest.
@@ -20,61 +21,93 @@ const SILENCE: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Segments still to come, in order, each with its memory.
+/// Begins to fetch segments that follow each other, as far as nobody has begun. Somebody waits for the first of them: it is
+/// worth waiting for memory. What is fetched ahead is fetched only if there is some.
+pub(super) fn begin(held: &Held, run: Run, is_waited_for: bool) {
+    let mut charges = held.flights.charge_now(held, run.clone());
+    let is_all = charges.len() as u64 == run.end - run.start;
+    if is_waited_for && !is_all {
+        // All of it later costs fewer requests than a little now.
+        charges.clear();
+    }
+    let end = if is_waited_for { run.end } else { run.start + charges.len() as u64 };
+    let senders = held.begin(run.start..end);
+    if !senders.is_empty() {
+        tokio::spawn(Coming::new(held.clone(), run.start, senders, charges).fetch());
+    }
+}
+
+/// Segments still to come, in order. Those that are left when it is dropped are given up: a fetch that ends before its time,
+/// be it by a panic, leaves nothing that anybody would wait for.
 struct Coming {
-    flights: Arc<Flights>,
-    flight: Arc<Flight>,
+    held: Held,
     number: u64,
-    rest: VecDeque<(watch::Sender<Landing>, Charge)>,
+    senders: VecDeque<watch::Sender<Landing>>,
+    charges: VecDeque<Charge>,
     filling: Vec<u8>,
 }
 
-/// Fetches segments that follow each other in one request, or more of them where it breaks off.
-pub(super) async fn fetch(
-    flights: Arc<Flights>,
-    flight: Arc<Flight>,
-    first: u64,
-    segments: Vec<(watch::Sender<Landing>, Charge)>,
-) {
-    let mut coming = Coming { flights, flight, number: first, rest: segments.into(), filling: Vec::new() };
-    let mut attempts = 0;
-    while !coming.rest.is_empty() {
-        let before = coming.position();
-        let failure = match coming.request().await {
-            Ok(()) => continue,
-            Err(Error::Lost { .. }) => Failure::Lost,
-            Err(error) => Failure::Failed(error.to_string()),
-        };
-        attempts = if coming.position() > before { 1 } else { attempts + 1 };
-        if attempts >= ATTEMPTS || matches!(failure, Failure::Lost) {
-            return coming.fail(&failure);
-        }
-        tracing::debug!(key = %coming.flight.key, ?failure, "the rest of an object is asked for again");
-        tokio::time::sleep(PAUSE * attempts).await;
-    }
-}
-
 impl Coming {
+    fn new(held: Held, number: u64, senders: Vec<watch::Sender<Landing>>, charges: Vec<Charge>) -> Self {
+        Self { held, number, senders: senders.into(), charges: charges.into(), filling: Vec::new() }
+    }
+
+    /// Fetches them in one request, or more where it breaks off, once there is memory for them.
+    async fn fetch(mut self) {
+        if let Err(failure) = self.find_room().await {
+            return self.fail(&failure);
+        }
+        let mut attempts = 0;
+        while !self.senders.is_empty() {
+            let before = self.position();
+            let failure = match self.request().await {
+                Ok(()) => continue,
+                Err(Error::Lost { .. }) => return self.fail(&Failure::Lost),
+                Err(Error::ReadersOverloaded) => return self.fail(&Failure::NoRoom),
+                Err(error) => Failure::Failed(error.to_string()),
+            };
+            attempts = if self.position() > before { 1 } else { attempts + 1 };
+            if attempts >= ATTEMPTS || !self.held.is_wanted() {
+                return self.fail(&failure);
+            }
+            tracing::debug!(key = %self.held.key, ?failure, "the rest of an object is asked for again");
+            tokio::time::sleep(PAUSE * attempts).await;
+        }
+    }
+
+    /// Waits for memory, if it has none yet, and gives up what there is none for.
+    async fn find_room(&mut self) -> Result<(), Failure> {
+        if self.charges.is_empty() {
+            let run = self.number..self.number + self.senders.len() as u64;
+            self.charges = self.held.flights.charge(&self.held, run).await.into();
+        }
+        if self.charges.is_empty() {
+            return Err(Failure::NoRoom);
+        }
+        self.give_up_from(self.charges.len());
+        Ok(())
+    }
+
     /// The first byte that has not come.
     fn position(&self) -> u64 {
-        segment(self.number, self.flight.size).start + self.filling.len() as u64
+        segment(self.number, self.held.size).start + self.filling.len() as u64
     }
 
     async fn request(&mut self) -> Result<(), Error> {
-        let last = self.number + self.rest.len() as u64 - 1;
-        let range = self.position()..segment(last, self.flight.size).end;
-        let flights = self.flights.clone();
-        let _turn = flights.turn().await?;
-        let mut pieces = flights.first_byte.read(&*flights.backend, &self.flight.key, range).await?;
-        while let Some(piece) = next(&mut pieces, &self.flight.key).await? {
+        let last = self.number + self.senders.len() as u64 - 1;
+        let range = self.position()..segment(last, self.held.size).end;
+        let flights = self.held.flights.clone();
+        let _turn = flights.turn(room::PATIENCE).await?;
+        let mut pieces = flights.first_byte.read(&*flights.backend, &self.held.key, range).await?;
+        while let Some(piece) = next(&mut pieces, &self.held.key).await? {
             self.take(&piece).await;
         }
-        if self.rest.is_empty() { Ok(()) } else { Err(broken_off(&self.flight.key)) }
+        if self.senders.is_empty() { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
     }
 
     async fn take(&mut self, mut piece: &[u8]) {
-        while !piece.is_empty() && !self.rest.is_empty() {
-            let range = segment(self.number, self.flight.size);
+        while !piece.is_empty() && !self.senders.is_empty() {
+            let range = segment(self.number, self.held.size);
             let length = usize::try_from(range.end - range.start).unwrap_or_default();
             if self.filling.capacity() == 0 {
                 self.filling.reserve_exact(length);
@@ -90,52 +123,100 @@ impl Coming {
 
     /// Hands a whole segment to all who wait for it.
     async fn land(&mut self) {
-        let Some((sender, charge)) = self.rest.pop_front() else { return };
-        let bytes = charge.hold(std::mem::take(&mut self.filling));
-        if self.flight.is_admitted() {
-            self.flights.hot.keep(&self.flight.key, self.number, bytes.clone()).await;
+        let Some(charge) = self.charges.pop_front() else { return };
+        let (flights, bytes) = (&self.held.flights, charge.hold(std::mem::take(&mut self.filling)));
+        if self.held.is_admitted() {
+            flights.hot.keep(&self.held.key, self.number, bytes.clone()).await;
         }
-        self.flights.hot.count();
-        self.flight.land(self.number, &bytes);
-        sender.send_replace(Some(Ok(bytes)));
+        flights.hot.count();
+        self.held.land(self.number, &bytes, flights.room.is_short());
+        self.tell(Ok(bytes));
+    }
+
+    /// Tells those who wait for the next segment what became of it. It is ours to give up until they have been told.
+    fn tell(&mut self, outcome: Result<Bytes, Failure>) {
+        if let Some(sender) = self.senders.front() {
+            sender.send_replace(Some(outcome));
+        }
+        self.senders.pop_front();
         self.number += 1;
     }
 
     fn fail(mut self, failure: &Failure) {
-        for (sender, _) in std::mem::take(&mut self.rest) {
-            self.flight.give_up(self.number);
-            self.number += 1;
-            sender.send_replace(Some(Err(failure.clone())));
+        while !self.senders.is_empty() {
+            self.held.give_up(self.number);
+            self.tell(Err(failure.clone()));
+        }
+    }
+
+    /// Gives up all but so many: whoever waits for one of them asks again.
+    fn give_up_from(&mut self, kept: usize) {
+        while self.senders.len() > kept {
+            self.held.give_up(self.number + self.senders.len() as u64 - 1);
+            self.senders.pop_back();
         }
     }
 }
 
-/// A task that ends before its time leaves nothing that anybody would wait for.
 impl Drop for Coming {
     fn drop(&mut self) {
-        for number in self.number..self.number + self.rest.len() as u64 {
-            self.flight.give_up(number);
-        }
+        self.give_up_from(0);
     }
 }
 
-async fn next(pieces: &mut ByteStream, key: &ObjectKey) -> Result<Option<Bytes>, Error> {
+/// The next bytes of an answer, unless it falls silent.
+pub(super) async fn next(pieces: &mut ByteStream, key: &ObjectKey) -> Result<Option<Bytes>, Error> {
     match timeout(SILENCE, pieces.try_next()).await {
         Ok(piece) => piece,
-        Err(_) => Err(Error::Backend { key: key.clone(), reason: "it fell silent".to_owned() }),
+        Err(_) => Err(failed(key, "it fell silent")),
     }
 }
 
-fn broken_off(key: &ObjectKey) -> Error {
-    Error::Backend { key: key.clone(), reason: "its answer broke off".to_owned() }
+fn failed(key: &ObjectKey, reason: &str) -> Error {
+    Error::Backend { key: key.clone(), reason: reason.to_owned() }
 }
 
-impl Failure {
-    /// What a reader is told.
-    pub(super) fn of(&self, key: &ObjectKey) -> Error {
-        match self {
-            Self::Lost => Error::Lost { key: key.clone() },
-            Self::Failed(reason) => Error::Backend { key: key.clone(), reason: reason.clone() },
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        RemoteStore,
+        hot::SEGMENT as MIB,
+        memory_backend,
+        remote::{flight::Step, flights::Seat},
+    };
+
+    /// A reader of an object of so many segments.
+    fn seat(segments: u64) -> Seat {
+        let store = RemoteStore::new(memory_backend(), 64 * MIB, 0);
+        store.flights.join(&ObjectKey::random(), segments * MIB, &(0..segments * MIB), false)
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_dies_anywhere_leaves_nothing_to_wait_for() {
+        for landed in 0..3 {
+            let seat = seat(3);
+            let charges = seat.held.flights.charge_now(&seat.held, 0..3);
+            let mut coming = Coming::new(seat.held.clone(), 0, seat.held.begin(0..3), charges);
+            for _ in 0..landed {
+                coming.take(&[7; MIB as usize]).await;
+            }
+            coming.take(&[7; 5]).await;
+            let dies = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                // As far as it gets in `land` without telling.
+                let charge = coming.charges.pop_front().unwrap();
+                coming.held.land(coming.number, &charge.hold(vec![7; MIB as usize]), false);
+                std::panic::resume_unwind(Box::new("it dies"));
+            }));
+            assert!(dies.is_err());
+            for number in 0..3 {
+                let step = seat.held.step(number);
+                match step {
+                    Step::There(_) => assert!(number < landed, "{number} after {landed}"),
+                    Step::Missing => assert!(number >= landed, "{number} after {landed}"),
+                    Step::Coming(_) => panic!("{number} after {landed}: on its way for ever"),
+                }
+            }
         }
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! Its segments are fetched by tasks that belong to no reader: whoever needs a segment first starts one, everybody waits
 //! for the same, and a client that hangs up stops nothing. What has come is held while somebody still needs it and memory
-//! allows; a slow reader keeps nobody back, for what it needs again is fetched again.
+//! allows. Where it does not, those who keep pace move together (docs/adr/0015): what one of them is about to read stays,
+//! and whoever is ahead waits for memory. A slow reader keeps nobody back: what it needs again is fetched again.
 
+use super::readers::Readers;
 use crate::{ObjectKey, hot::segment_of};
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::sync::watch;
 
@@ -17,8 +20,6 @@ use tokio::sync::watch;
 /// one whose client is slow holds little.
 const AHEAD_AT_FIRST: u64 = 1;
 const AHEAD_AT_MOST: u64 = 16;
-/// Segments that are fetched by one request at most.
-const RUN: u64 = 8;
 
 /// Why a segment did not come.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(super) enum Failure {
     Lost,
     /// The store failed.
     Failed(String),
+    /// There was no memory for it, or no turn at the store.
+    NoRoom,
 }
 
 /// What becomes of a segment; none while it is on its way.
@@ -43,9 +46,7 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct State {
     slots: BTreeMap<u64, Slot>,
-    /// The segments that each reader still needs.
-    readers: HashMap<u64, Range<u64>>,
-    next_reader: u64,
+    readers: Readers,
     ahead: u64,
     /// Whether what comes is kept in the hot cache.
     is_admitted: bool,
@@ -69,15 +70,18 @@ pub(super) enum Step {
 /// Segments next to each other that nobody has asked for.
 pub(super) type Run = Range<u64>;
 
+/// A segment that is held, and that nobody who keeps pace is about to read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Spare {
+    pub(super) number: u64,
+    /// How many segments its next reader is away; none if nobody needs it.
+    pub(super) distance: Option<u64>,
+}
+
 impl Flight {
     pub(super) fn new(key: ObjectKey, size: u64) -> Self {
-        let state = State {
-            slots: BTreeMap::new(),
-            readers: HashMap::new(),
-            next_reader: 0,
-            ahead: AHEAD_AT_FIRST,
-            is_admitted: false,
-        };
+        let state =
+            State { slots: BTreeMap::new(), readers: Readers::default(), ahead: AHEAD_AT_FIRST, is_admitted: false };
         Self { key, size, state: Mutex::new(state) }
     }
 
@@ -88,28 +92,42 @@ impl Flight {
     /// A reader of these bytes joins; answers its number.
     pub(super) fn join(&self, bytes: &Range<u64>, is_admitted: bool) -> u64 {
         let mut state = self.state();
-        let reader = state.next_reader;
-        state.next_reader += 1;
-        state.readers.insert(reader, segments_of(bytes));
         state.is_admitted |= is_admitted;
-        reader
+        state.readers.join(segments_of(bytes))
     }
 
-    pub(super) fn leave(&self, reader: u64) {
+    pub(super) fn leave(&self, reader: u64, is_short: bool) {
         let mut state = self.state();
-        state.readers.remove(&reader);
-        state.forget_passed();
+        state.readers.leave(reader);
+        state.forget_passed(is_short);
+    }
+
+    /// Whether anybody reads it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.state().readers.count() > 0
     }
 
     pub(super) fn is_admitted(&self) -> bool {
         self.state().is_admitted
     }
 
-    /// What there is of the next segment of this reader, which needs all before it no more. One that has to wait makes us
-    /// fetch further ahead.
-    pub(super) fn step(&self, reader: u64, number: u64) -> Step {
+    /// The reader has sent on what it was given, and needs this segment now. Where memory is short, what all have passed is
+    /// let go of. Answers how long the segment before took the reader, where it is through with that.
+    pub(super) fn arrive(&self, reader: u64, number: u64, is_short: bool) -> Option<Duration> {
         let mut state = self.state();
-        state.pass(reader, number);
+        let took = state.readers.arrive(reader, number);
+        state.forget_passed(is_short);
+        took
+    }
+
+    /// Whether this reader takes longer than that for a segment.
+    pub(super) fn is_slow(&self, reader: u64, slow_after: Duration) -> bool {
+        self.state().readers.is_slow(reader, slow_after)
+    }
+
+    /// What there is of a segment that a reader needs now. One that has to wait makes us fetch further ahead.
+    pub(super) fn step(&self, number: u64) -> Step {
+        let mut state = self.state();
         let step = match state.slots.get(&number) {
             Some(Slot::There(bytes)) => return Step::There(bytes.clone()),
             Some(Slot::Coming(landing)) => Step::Coming(landing.clone()),
@@ -119,22 +137,22 @@ impl Flight {
         step
     }
 
-    /// This reader needs what comes before the segment no more.
-    pub(super) fn pass(&self, reader: u64, number: u64) {
-        self.state().pass(reader, number);
+    /// This reader is given something, after which it will need this segment.
+    pub(super) fn hand(&self, reader: u64, next: u64) {
+        self.state().readers.hand(reader, next);
     }
 
-    /// What is worth fetching now for this reader: its next segment where nobody has asked for it, and those ahead once
-    /// they are worth a request.
-    pub(super) fn next_run(&self, reader: u64, number: u64) -> Option<Run> {
+    /// What is worth fetching now for this reader, `most` segments at a time: its next segment where nobody has asked for
+    /// it, and those ahead once they are worth a request.
+    pub(super) fn next_run(&self, reader: u64, number: u64, most: u64) -> Option<Run> {
         let state = self.state();
-        let needed_end = state.readers.get(&reader).map_or(number + 1, |needed| needed.end);
+        let needed_end = state.readers.end(reader).unwrap_or(number + 1);
         let end = (number + 1 + state.ahead).min(needed_end);
         let first = (number..end).find(|number| !state.slots.contains_key(number))?;
         let last = (first..end).find(|number| state.slots.contains_key(number)).unwrap_or(end);
-        let run = first..last.min(first + RUN);
+        let run = first..last.min(first + most);
         let is_worth_it =
-            first == number || run.end == needed_end || run.end - run.start >= state.ahead.div_ceil(2).min(RUN);
+            first == number || run.end == needed_end || run.end - run.start >= state.ahead.div_ceil(2).min(most);
         is_worth_it.then_some(run)
     }
 
@@ -154,10 +172,11 @@ impl Flight {
         senders
     }
 
-    /// A segment has come. It is held if somebody will need it.
-    pub(super) fn land(&self, number: u64, bytes: &Bytes) {
+    /// A segment has come. It is held if somebody will need it; where memory is not short, also for who comes later.
+    pub(super) fn land(&self, number: u64, bytes: &Bytes, is_short: bool) {
         let mut state = self.state();
-        if state.readers.len() > 1 || state.distance(number).is_some() {
+        let may_be_needed = state.readers.count() > 1 && !is_short;
+        if may_be_needed || state.readers.distance(number).is_some() {
             state.slots.insert(number, Slot::There(bytes.clone()));
         } else {
             state.slots.remove(&number);
@@ -169,11 +188,28 @@ impl Flight {
         self.state().slots.remove(&number);
     }
 
-    /// The segments that are held, each with how many segments the next reader of it is away; none if nobody needs it.
-    pub(super) fn held(&self) -> Vec<(u64, Option<u64>)> {
+    /// What may be let go of, where a reader that takes longer than that for a segment is slow. What a reader that keeps
+    /// pace is about to read may not be: as far as it is there without a gap from where the reader is. (Beyond a gap it
+    /// may: to fill that takes memory.)
+    pub(super) fn spare(&self, slow_after: Duration) -> Vec<Spare> {
         let state = self.state();
-        let held = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::There(_)));
-        held.map(|(number, _)| (*number, state.distance(*number))).collect()
+        let reach_of = state.readers.reach_of_fast(slow_after);
+        let mut spare = Vec::new();
+        let (mut reach, mut next) = (0, 0);
+        for (&number, slot) in &state.slots {
+            if !matches!(slot, Slot::There(_)) {
+                continue;
+            }
+            if number != next {
+                reach = 0;
+            }
+            next = number + 1;
+            reach = reach.max(reach_of.get(&number).copied().unwrap_or_default());
+            if number >= reach {
+                spare.push(Spare { number, distance: state.readers.distance(number) });
+            }
+        }
+        spare
     }
 
     /// Lets go of a segment that is held.
@@ -186,25 +222,20 @@ impl Flight {
 }
 
 impl State {
-    fn distance(&self, number: u64) -> Option<u64> {
-        self.readers.values().filter(|needed| needed.contains(&number)).map(|needed| number - needed.start).min()
-    }
-
-    fn pass(&mut self, reader: u64, number: u64) {
-        if let Some(needed) = self.readers.get_mut(&reader) {
-            needed.start = number;
+    /// One reader alone, or none, holds nothing that it has passed; nor do several where memory is short.
+    fn forget_passed(&mut self, is_short: bool) {
+        if self.readers.count() < 2 {
+            let needed = self.readers.any().unwrap_or_default();
+            self.slots.retain(|number, slot| matches!(slot, Slot::Coming(_)) || needed.contains(number));
+        } else if is_short {
+            let first = self.readers.first();
+            while let Some(slot) = self.slots.first_entry() {
+                if *slot.key() >= first || matches!(slot.get(), Slot::Coming(_)) {
+                    break;
+                }
+                slot.remove();
+            }
         }
-        self.forget_passed();
-    }
-
-    /// One reader alone, or none, holds nothing that it has passed.
-    fn forget_passed(&mut self) {
-        let needed = match self.readers.len() {
-            0 => 0..0,
-            1 => self.readers.values().next().cloned().unwrap_or_default(),
-            _ => return,
-        };
-        self.slots.retain(|number, slot| matches!(slot, Slot::Coming(_)) || needed.contains(number));
     }
 }
 
@@ -218,85 +249,135 @@ mod tests {
     use super::*;
     use crate::hot::SEGMENT as MIB;
 
+    const RUN: u64 = 8;
+    const SLOW: Duration = Duration::from_secs(1);
+
     fn flight(segments: u64) -> Flight {
         Flight::new(ObjectKey::random(), segments * MIB)
+    }
+
+    fn all(flight: &Flight) -> u64 {
+        flight.join(&(0..flight.size), false)
     }
 
     fn arrive(flight: &Flight, run: Run) {
         assert_eq!(flight.begin(run.clone()).len() as u64, run.end - run.start);
         for number in run {
-            flight.land(number, &Bytes::from_static(b"segment"));
+            flight.land(number, &Bytes::from_static(b"segment"), false);
         }
+    }
+
+    fn held(flight: &Flight) -> Vec<u64> {
+        let state = flight.state();
+        let held = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::There(_)));
+        held.map(|(number, _)| *number).collect()
+    }
+
+    fn spare(flight: &Flight) -> Vec<(u64, Option<u64>)> {
+        flight.spare(SLOW).into_iter().map(|spare| (spare.number, spare.distance)).collect()
     }
 
     #[test]
     fn a_reader_that_waits_is_read_ahead_for_and_one_that_does_not_is_not() {
         let flight = flight(100);
-        let reader = flight.join(&(0..100 * MIB), false);
-        assert!(matches!(flight.step(reader, 0), Step::Missing));
-        assert_eq!(flight.next_run(reader, 0), Some(0..3));
+        let reader = all(&flight);
+        assert!(matches!(flight.step(0), Step::Missing));
+        assert_eq!(flight.next_run(reader, 0, RUN), Some(0..3));
         arrive(&flight, 0..3);
-        assert!(matches!(flight.step(reader, 0), Step::There(_)));
-        assert_eq!(flight.next_run(reader, 0), None, "all of it is there");
-        assert!(matches!(flight.step(reader, 1), Step::There(_)));
-        assert_eq!(flight.next_run(reader, 1), Some(3..4), "half of what is fetched ahead");
+        assert!(matches!(flight.step(0), Step::There(_)));
+        assert_eq!(flight.next_run(reader, 0, RUN), None, "all of it is there");
+        assert!(matches!(flight.step(1), Step::There(_)));
+        assert_eq!(flight.next_run(reader, 1, RUN), Some(3..4), "half of what is fetched ahead");
         // It waits again and again: up to the most.
         for number in 10..20 {
-            assert!(matches!(flight.step(reader, number), Step::Missing));
+            assert!(matches!(flight.step(number), Step::Missing));
         }
-        assert_eq!(flight.next_run(reader, 20), Some(20..28));
+        assert_eq!(flight.next_run(reader, 20, RUN), Some(20..28));
+        assert_eq!(flight.next_run(reader, 20, 2), Some(20..22), "where there is little memory");
         arrive(&flight, 20..28);
-        assert_eq!(flight.next_run(reader, 20), Some(28..36));
+        assert_eq!(flight.next_run(reader, 20, RUN), Some(28..36));
     }
 
     #[test]
     fn nothing_is_fetched_beyond_the_range() {
         let flight = flight(100);
         let reader = flight.join(&(5 * MIB + 1..6 * MIB + 1), false);
-        flight.step(reader, 5);
-        assert_eq!(flight.next_run(reader, 5), Some(5..7));
+        flight.step(5);
+        assert_eq!(flight.next_run(reader, 5, RUN), Some(5..7));
     }
 
     #[test]
     fn two_who_need_the_same_fetch_it_once() {
         let flight = flight(8);
-        let first = flight.join(&(0..8 * MIB), false);
-        let second = flight.join(&(0..8 * MIB), false);
-        assert!(matches!(flight.step(first, 0), Step::Missing));
-        let run = flight.next_run(first, 0).unwrap();
+        let (first, _second) = (all(&flight), all(&flight));
+        assert!(matches!(flight.step(0), Step::Missing));
+        let run = flight.next_run(first, 0, RUN).unwrap();
         let senders = flight.begin(run.clone());
         assert_eq!(senders.len() as u64, run.end - run.start);
-        assert!(matches!(flight.step(second, 0), Step::Coming(_)));
+        assert!(matches!(flight.step(0), Step::Coming(_)));
         assert!(flight.begin(run).is_empty(), "somebody has begun it");
     }
 
     #[test]
     fn one_alone_holds_nothing_that_it_has_passed_and_two_hold_it_for_who_comes_later() {
         let flight = flight(8);
-        let first = flight.join(&(0..8 * MIB), false);
+        let first = all(&flight);
         arrive(&flight, 0..4);
-        flight.step(first, 3);
-        assert_eq!(flight.held(), [(3, Some(0))]);
-        let second = flight.join(&(0..8 * MIB), false);
+        flight.arrive(first, 3, false);
+        assert_eq!(held(&flight), [3]);
+        let second = all(&flight);
         arrive(&flight, 0..3);
-        flight.step(second, 2);
-        assert_eq!(flight.held(), [(0, None), (1, None), (2, Some(0)), (3, Some(0))]);
-        flight.let_go(0);
-        assert!(matches!(flight.step(second, 0), Step::Missing));
-        flight.leave(second);
-        assert_eq!(flight.held(), [(3, Some(0))]);
+        flight.arrive(second, 2, false);
+        assert_eq!(held(&flight), [0, 1, 2, 3]);
+        flight.leave(second, false);
+        assert_eq!(held(&flight), [3]);
     }
 
     #[test]
-    fn a_segment_is_as_far_as_its_next_reader() {
+    fn where_memory_is_short_nothing_is_held_that_all_have_passed() {
         let flight = flight(8);
-        let readers: Vec<u64> = (0..2).map(|_| flight.join(&(0..8 * MIB), false)).collect();
+        let (first, second) = (all(&flight), all(&flight));
+        arrive(&flight, 0..8);
+        flight.arrive(first, 5, true);
+        assert_eq!(held(&flight).len(), 8);
+        flight.arrive(second, 3, true);
+        assert_eq!(held(&flight), [3, 4, 5, 6, 7]);
+        assert!(matches!(flight.step(1), Step::Missing));
+        flight.land(1, &Bytes::from_static(b"late"), true);
+        assert_eq!(held(&flight), [3, 4, 5, 6, 7], "nobody needs it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_those_who_keep_pace_are_about_to_read_is_not_spared() {
+        let flight = flight(8);
+        let (first, second) = (all(&flight), all(&flight));
         let ends_early = flight.join(&(0..6 * MIB), false);
         arrive(&flight, 0..8);
-        for (reader, at) in [(readers[0], 1), (readers[1], 4), (ends_early, 5)] {
-            flight.step(reader, at);
+        for (reader, at) in [(first, 4), (second, 1), (ends_early, 5)] {
+            flight.hand(reader, at);
         }
-        let distances: Vec<_> = flight.held().into_iter().map(|(_, distance)| distance).collect();
-        assert_eq!(distances, [None, Some(0), Some(1), Some(2), Some(0), Some(0), Some(2), Some(3)]);
+        assert_eq!(spare(&flight), [(0, None)]);
+        // One falls behind, the others wait: what only it needs may go.
+        flight.arrive(first, 4, false);
+        flight.arrive(ends_early, 5, false);
+        tokio::time::advance(SLOW * 2).await;
+        assert!(flight.is_slow(second, SLOW));
+        assert!(!flight.is_slow(second, SLOW * 3));
+        assert_eq!(spare(&flight), [(0, None), (1, Some(0)), (2, Some(1)), (3, Some(2))]);
+        flight.let_go(3);
+        assert_eq!(held(&flight), [0, 1, 2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_lies_beyond_a_gap_is_spared() {
+        let flight = flight(8);
+        let (_first, second) = (all(&flight), all(&flight));
+        arrive(&flight, 0..2);
+        arrive(&flight, 3..6);
+        assert_eq!(spare(&flight), [(3, Some(3)), (4, Some(4)), (5, Some(5))]);
+        flight.hand(second, 4);
+        assert_eq!(spare(&flight), [(3, Some(3))]);
+        assert_eq!(flight.begin(2..3).len(), 1);
+        assert_eq!(spare(&flight), [(3, Some(3))], "that it is on its way says nothing about when it comes");
     }
 }

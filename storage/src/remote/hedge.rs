@@ -2,7 +2,7 @@
 //! packet, should not be a slow pull.
 
 use super::Backend;
-use crate::{ObjectKey, Result, read::ByteStream};
+use crate::{Error, ObjectKey, Result, read::ByteStream};
 use futures_util::future::{Either, select};
 use std::{
     ops::Range,
@@ -15,6 +15,8 @@ use std::{
 const LATE: u32 = 4;
 const SOONEST: Duration = Duration::from_millis(100);
 const LATEST: Duration = Duration::from_secs(3);
+/// A store that has sent nothing by then is not going to.
+const LIMIT: Duration = Duration::from_secs(30);
 /// At most one in so many reads is asked twice: where everything is slow, asking twice makes it slower.
 const ONE_IN: u64 = 20;
 
@@ -35,12 +37,22 @@ impl Default for FirstByte {
 
 impl FirstByte {
     /// Reads a range; where its first byte is late it is asked for once more, and whichever comes first is taken.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where none comes in 30 s, or the store fails; [`Error::Lost`] where it has no such bytes.
     pub(super) async fn read(&self, backend: &dyn Backend, key: &ObjectKey, range: Range<u64>) -> Result<ByteStream> {
         let begin = Instant::now();
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let answer = tokio::time::timeout(LIMIT, self.race(backend, key, range)).await;
+        self.learn(begin.elapsed());
+        let silent = || Error::Backend { key: key.clone(), reason: "it did not answer in 30 seconds".to_owned() };
+        answer.unwrap_or_else(|_| Err(silent()))
+    }
+
+    async fn race(&self, backend: &dyn Backend, key: &ObjectKey, range: Range<u64>) -> Result<ByteStream> {
         let first = pin!(backend.read(key, range.clone()));
         let late = pin!(tokio::time::sleep(self.late()));
-        let answer = match select(first, late).await {
+        match select(first, late).await {
             Either::Left((answer, _)) => answer,
             Either::Right((_, first)) if self.may_hedge() => {
                 let second = pin!(backend.read(key, range));
@@ -52,9 +64,7 @@ impl FirstByte {
                 }
             }
             Either::Right((_, first)) => first.await,
-        };
-        self.learn(begin.elapsed());
-        answer
+        }
     }
 
     fn late(&self) -> Duration {

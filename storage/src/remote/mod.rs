@@ -12,10 +12,13 @@ mod flights;
 mod gcs;
 mod hedge;
 mod memory;
+mod object;
 mod parts;
 mod presigned;
+mod readers;
 mod retry;
 mod retry_after;
+mod room;
 mod s3;
 mod segment;
 mod write;
@@ -29,7 +32,8 @@ pub use presigned::PresignedUrl;
 pub use s3::s3_backend;
 pub use write::{Layout, RemoteWriter, Step};
 
-pub(crate) use flights::{RemoteObject, Seat};
+pub(crate) use flights::Seat;
+pub(crate) use object::RemoteObject;
 
 use budget::UploadMemory;
 use flights::Flights;

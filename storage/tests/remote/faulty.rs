@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Silent,
     /// A read falls silent after so many bytes.
     FallsSilent(usize),
+    /// Whoever reads on after so many bytes panics.
+    Panics(usize),
 }
 
 type Plan = dyn Fn(usize, &'static str) -> Fault + Send + Sync;
@@ -93,7 +95,9 @@ impl Faulty {
         let some = match fault {
             Fault::Before | Fault::After => return Err(failed),
             Fault::Silent => return std::future::pending().await,
-            Fault::BreaksOff(some) | Fault::Truncated(some) | Fault::FallsSilent(some) => some as u64,
+            Fault::BreaksOff(some) | Fault::Truncated(some) | Fault::FallsSilent(some) | Fault::Panics(some) => {
+                some as u64
+            }
             Fault::None => u64::MAX,
         };
         let end = range.end.min(range.start.saturating_add(some));
@@ -102,6 +106,7 @@ impl Faulty {
             if end > range.start { self.inner.read(key, range.start..end).await? } else { stream::empty().boxed() };
         Ok(match fault {
             Fault::BreaksOff(_) => whole.chain(stream::once(async { Err(failed) })).boxed(),
+            Fault::Panics(_) => whole.chain(stream::once(async { panic!("the read was told to panic") })).boxed(),
             Fault::FallsSilent(_) => whole.chain(stream::pending()).boxed(),
             _ => whole,
         })

@@ -6,6 +6,7 @@
 mod crowds;
 mod faults;
 mod faulty;
+mod many_readers;
 mod patience;
 mod reads;
 mod uploads;

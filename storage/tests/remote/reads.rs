@@ -8,7 +8,8 @@ use crate::{
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use longshore_storage::{Backend, Delivery, Error, ObjectKey, ObjectStream, RemoteStore, memory_backend};
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// A store with so many MiB to read with, and an object of so many bytes in it.
 async fn place(memory: usize, length: usize) -> (Arc<Faulty>, RemoteStore, ObjectKey, Vec<u8>) {
@@ -98,6 +99,72 @@ async fn a_store_that_stays_away_is_an_error_for_all_who_wait_and_for_nobody_aft
     }
     backend.plan(|_, _| Fault::None);
     assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+}
+
+/// Whoever reads at a store that takes requests and answers none is told so within a minute, and nothing is left of it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_given_up_by_all_readers_and_holds_nobody_after() {
+    const LIMIT: Duration = Duration::from_secs(61);
+    for fault in [Fault::Silent, Fault::FallsSilent(5)] {
+        let (backend, store, key, whole) = place(64, MIB + 5).await;
+        let (store, size) = (&store, whole.len() as u64);
+        // More than may ask the store at a time, and than there is memory for.
+        let mut keys = vec![key.clone(); 100];
+        for _ in 0..200 {
+            let key = ObjectKey::random();
+            backend.put(&key, vec![whole.clone().into()]).await.unwrap();
+            keys.push(key);
+        }
+        backend.plan(move |_, _| fault);
+        let readers = keys.iter().map(|key| timeout(LIMIT, try_read(store, key, size, 0..size)));
+        for outcome in join_all(readers.collect::<Vec<_>>()).await {
+            let outcome = outcome.expect("it ends");
+            assert!(matches!(outcome, Err(Error::Backend { .. } | Error::ReadersOverloaded)), "{fault:?} {outcome:?}");
+        }
+        backend.plan(|_, _| Fault::None);
+        let again = timeout(LIMIT, try_read(store, &key, size, 0..size)).await.expect("it has a turn");
+        assert!(again.unwrap() == whole);
+        tokio::time::sleep(LIMIT * 10).await;
+        assert_eq!(store.hot_usage().bytes, (MIB + 1024) as u64, "nothing but what is cached");
+    }
+}
+
+/// What is left of the memory is enough for pieces only.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_given_up_by_readers_without_memory_too() {
+    let (backend, store, key, whole) = place(16, 40 * MIB).await;
+    let (small, half) = (ObjectKey::random(), bytes(MIB / 2));
+    backend.put(&small, vec![half.clone().into()]).await.unwrap();
+    let mut held = vec![open(&store, &small, half.len()).await.next().await.unwrap().unwrap()];
+    for number in 0..15 {
+        let reader = store.open_object(&key, whole.len() as u64).await;
+        let mut stream = reader.range((number * MIB) as u64..((number + 1) * MIB) as u64, Delivery::Copied);
+        held.push(stream.next().await.unwrap().unwrap());
+    }
+    for fault in [Fault::Silent, Fault::FallsSilent(5), Fault::None] {
+        backend.plan(move |_, _| fault);
+        let reader = try_read(&store, &key, whole.len() as u64, 20 * MIB as u64..20 * MIB as u64 + 1);
+        let outcome = timeout(Duration::from_secs(61), reader).await.expect("it ends");
+        match outcome {
+            Ok(read) => assert!(fault == Fault::None && read == whole[20 * MIB..=20 * MIB]),
+            Err(Error::Backend { .. }) => assert!(fault != Fault::None),
+            Err(error) => panic!("{fault:?} {error:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_dies_is_made_again_and_one_that_always_dies_is_an_error() {
+    for after in [0, 5, MIB, 2 * MIB + 5] {
+        let (backend, store, key, whole) = place(64, 6 * MIB).await;
+        backend.plan(move |call, _| if call == 0 { Fault::Panics(after) } else { Fault::None });
+        let readers = (0..3).map(|_| async { collect(open(&store, &key, whole.len()).await).await == whole });
+        assert!(join_all(readers.collect::<Vec<_>>()).await.into_iter().all(|is_right| is_right), "after {after}");
+    }
+    let (backend, store, key, whole) = place(64, 6 * MIB).await;
+    backend.plan(|_, _| Fault::Panics(5));
+    let outcome = try_read(&store, &key, whole.len() as u64, 0..1).await;
+    assert!(matches!(outcome, Err(Error::Backend { .. })), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,143 @@
+//! How one reader gets the bytes of an object of an object store: a piece after the other, from the hot cache, with all who
+//! read the object now, or, where there is no memory for that, a little by itself.
+
+use super::{
+    fetch,
+    flight::{Failure, Landing, Step},
+    flights::{Flights, Seat},
+};
+use crate::{
+    Error, ObjectKey, Result,
+    hot::{segment, segment_of},
+    read::part,
+};
+use bytes::Bytes;
+use std::{ops::Range, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+
+/// What is read at a time where there is no memory for whole segments.
+const LEAN: u64 = 128 * 1024;
+/// How long a reader by itself waits for memory, and for its turn, before its client is told to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long any piece may take, whatever it waits for.
+const LONGEST: Duration = Duration::from_secs(60);
+/// So often a segment is asked for that does not come, nor an error: the fetch had too little memory for it, or died.
+const ATTEMPTS: u32 = 16;
+
+/// An object of an object store, for one who reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteObject {
+    flights: Arc<Flights>,
+    key: ObjectKey,
+    size: u64,
+    is_admitted: bool,
+}
+
+impl RemoteObject {
+    pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, is_admitted: bool) -> Self {
+        Self { flights, key, size, is_admitted }
+    }
+
+    pub(crate) fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// The first bytes of a range that is not empty, and the reader's place for those that follow.
+    ///
+    /// # Errors
+    /// [`Error::ReadersOverloaded`] where memory or turns stay used up; [`Error::Backend`] where the store fails or does
+    /// not answer; [`Error::Lost`] where it has no such bytes.
+    pub(crate) async fn piece(&self, range: Range<u64>, seat: Option<Seat>) -> Result<(Bytes, Option<Seat>)> {
+        let number = segment_of(range.start);
+        if let Some(seat) = &seat {
+            seat.arrive(number);
+        }
+        if self.is_admitted
+            && let Some(bytes) = self.flights.hot.get(&self.key, number).await
+        {
+            return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
+        }
+        let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));
+        let bytes = timeout(LONGEST, self.fetched(&seat, number, &range)).await;
+        let bytes = bytes.map_err(|_| self.failed("nothing of it came for a minute"))??;
+        Ok(self.give(bytes, &range, Some(seat)))
+    }
+
+    /// Hands these bytes of the beginning of a range to the reader. Where memory is short, a slow one does not keep a
+    /// whole segment from the others for what it is about to send of it.
+    fn give(&self, mut bytes: Bytes, range: &Range<u64>, seat: Option<Seat>) -> (Bytes, Option<Seat>) {
+        let Some(seat) = seat else { return (bytes, None) };
+        if self.flights.room.is_short() && bytes.len() as u64 > LEAN && seat.is_slow() {
+            bytes.truncate(LEAN as usize);
+            if let Some(charge) = self.flights.hot.try_charge(LEAN) {
+                bytes = charge.hold(bytes.to_vec());
+            }
+        }
+        seat.hand(segment_of(range.start + bytes.len() as u64));
+        (bytes, Some(seat))
+    }
+
+    async fn fetched(&self, seat: &Seat, number: u64, range: &Range<u64>) -> Result<Bytes> {
+        match self.segment(seat, number).await? {
+            Some(bytes) => Ok(part(&bytes, self.start(number), range)),
+            None => self.read_lean(range.start..range.end.min(segment(number, self.size).end)).await,
+        }
+    }
+
+    /// The segment, once it is there; none where there is no memory for it.
+    async fn segment(&self, seat: &Seat, number: u64) -> Result<Option<Bytes>> {
+        let mut attempts = 0;
+        loop {
+            let step = seat.held.step(number);
+            let is_missing = matches!(step, Step::Missing);
+            if is_missing && self.flights.room.is_short() && seat.is_slow() {
+                return Ok(None);
+            }
+            if let Some(run) = seat.next_run(number) {
+                fetch::begin(&seat.held, run, is_missing);
+            }
+            match step {
+                Step::There(bytes) => return Ok(Some(bytes)),
+                Step::Coming(landing) => match landed(landing).await {
+                    Some(Ok(bytes)) => return Ok(Some(bytes)),
+                    Some(Err(Failure::NoRoom)) => return Ok(None),
+                    Some(Err(Failure::Lost)) => return Err(Error::Lost { key: self.key.clone() }),
+                    Some(Err(Failure::Failed(reason))) => return Err(self.failed(&reason)),
+                    None => {}
+                },
+                Step::Missing => attempts += 1,
+            }
+            if attempts == ATTEMPTS {
+                return Err(self.failed("it could not be fetched"));
+            }
+        }
+    }
+
+    /// A little of the object, for one reader only.
+    async fn read_lean(&self, range: Range<u64>) -> Result<Bytes> {
+        let range = range.start..range.end.min(range.start + LEAN);
+        let length = range.end - range.start;
+        let flights = &self.flights;
+        let charge = flights.hot.charge_within(length, PATIENCE).await.ok_or(Error::ReadersOverloaded)?;
+        let _turn = flights.turn(PATIENCE).await?;
+        let mut pieces = flights.first_byte.read(&*flights.backend, &self.key, range).await?;
+        let mut bytes = Vec::with_capacity(length as usize);
+        while let Some(piece) = fetch::next(&mut pieces, &self.key).await? {
+            bytes.extend_from_slice(&piece);
+        }
+        if bytes.len() as u64 == length { Ok(charge.hold(bytes)) } else { Err(Error::Lost { key: self.key.clone() }) }
+    }
+
+    fn start(&self, number: u64) -> u64 {
+        segment(number, self.size).start
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        Error::Backend { key: self.key.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// What a segment on its way comes to; none where nobody fetches it any more.
+async fn landed(mut landing: watch::Receiver<Landing>) -> Landing {
+    landing.wait_for(Option::is_some).await.map(|landed| landed.clone()).unwrap_or_default()
+}
