@@ -32,6 +32,7 @@ mod durability;
 mod finish;
 mod inside;
 mod leases;
+mod lost_connections;
 mod manifests;
 mod orders;
 mod parts;

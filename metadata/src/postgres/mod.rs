@@ -1,6 +1,7 @@
 //! PostgreSQL: many replicas share it. Writes run in READ COMMITTED, take their row locks in a fixed order where they
 //! can, and are run again when the database resolves a conflict against them.
 
+mod connections;
 mod dialect;
 mod hearing;
 mod notifications;
@@ -29,16 +30,13 @@ mod uploads;
 use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
+use connections::{Connections, read};
 use hearing::{Hearing, hearing};
 use notifications::Listener;
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 type Connection = PgConnection;
-type Pool = PgPool;
 
 /// A writer outlives a crash of the database server. Its fence must not be given away for a second time.
 const FENCE_DURABILITY: Durability = Durability::Durable;
@@ -55,26 +53,11 @@ async fn apply_migrations(connection: &mut Connection) -> Result<()> {
     Ok(migrator().run(connection).await?)
 }
 
-/// Leaves the stronger settings (`remote_apply`) as they are.
-const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
-    WHERE current_setting('synchronous_commit') IN ('off', 'local')";
-
-/// Every statement finds its rows by an index, however many there are. The planner cannot know that of a database that
-/// was empty when it planned: it would read whole tables until their statistics are made, and for ever where a plan is
-/// kept. So it is not left to choose, and need not plan again for each request. Nor is there anything to compile (`jit`):
-/// a scan that is forbidden and has no alternative looks dear enough for that, and takes half a second. See ADR 0011.
-const PLAN_BY_INDEX: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
-    set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
-    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)";
-
 /// The protocol has no statement of several with parameters.
 const TOGETHER: &[(&[&str], &str)] = &[];
 
 /// One round trip, like `BEGIN` alone. The setting ends with the transaction.
 const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
-
-/// A connection that was idle for so long is asked whether it lives before it is used.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
@@ -82,7 +65,7 @@ const MAX_ATTEMPTS: u32 = 8;
 /// A pool of connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    pool: Pool,
+    connections: Connections,
     address: PgConnectOptions,
     cache: Cache,
     /// Where there is a cache.
@@ -110,24 +93,11 @@ impl Store {
         let address = PgConnectOptions::from_str(&options.url)
             .map_err(|error| Error::Address { reason: error.to_string() })?
             .application_name("longshore");
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.acquire_timeout)
-            .after_connect(|connection, _| Box::pin(set_up(connection)))
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| Box::pin(is_alive(connection, metadata.idle_for)))
-            .connect_with(address.clone())
-            .await
-            .map_err(Error::Unavailable)?;
+        let connections = Connections::open(options, address.clone()).await?;
         let (hearing, questions) = hearing();
-        let listener = || Arc::new(Listener::start(pool.clone(), address.clone(), cache.clone(), questions));
+        let listener = || Arc::new(Listener::start(connections.clone(), address.clone(), cache.clone(), questions));
         let listener = cache.is_on().then(listener);
-        Ok(Self { pool, address, cache, listener, hearing })
-    }
-
-    /// Where reads run.
-    fn reads(&self) -> &Pool {
-        &self.pool
+        Ok(Self { connections, address, cache, listener, hearing })
     }
 
     /// A connection outside the pool, for work on the schema.
@@ -152,32 +122,37 @@ impl Store {
 
     async fn write_again_and_again<T: Transaction>(&self, work: &T) -> Result<T::Output> {
         let mut attempt = 0;
+        let mut patience = self.connections.patience();
         loop {
             attempt += 1;
             match self.write_once(work).await {
-                Err(Error::Statement(error)) if attempt < MAX_ATTEMPTS && lost_a_race(&error) => {
+                Ok(output) => return Ok(output),
+                Err(Failed::BeforeCommit(error)) if patience.bears(&error) => {}
+                Err(Failed::BeforeCommit(Error::Statement(error)) | Failed::InCommit(Error::Statement(error)))
+                    if attempt < MAX_ATTEMPTS && lost_a_race(&error) =>
+                {
                     tracing::debug!(attempt, %error, "a write lost a race and runs again");
                     tokio::time::sleep(backoff(attempt)).await;
                 }
-                outcome => return outcome,
+                Err(Failed::BeforeCommit(error) | Failed::InCommit(error)) => return Err(error),
             }
         }
     }
 
-    async fn write_once<T: Transaction>(&self, work: &T) -> Result<T::Output> {
-        let mut connection = self.pool.acquire().await?;
+    async fn write_once<T: Transaction>(&self, work: &T) -> std::result::Result<T::Output, Failed> {
+        let mut connection = self.connections.acquire().await?;
         let mut transaction = match T::DURABILITY {
             Durability::Durable => connection.begin().await?,
             Durability::Relaxed => connection.begin_with(BEGIN_RELAXED).await?,
         };
         let output = work.run(&mut transaction).await?;
-        transaction.commit().await?;
+        transaction.commit().await.map_err(|error| Failed::InCommit(error.into()))?;
         Ok(output)
     }
 
     pub(crate) async fn close(&self) {
         self.stop_listening();
-        self.pool.close().await;
+        self.connections.pool.close().await;
     }
 
     pub(crate) fn stop_listening(&self) {
@@ -187,21 +162,18 @@ impl Store {
     }
 }
 
-/// An answer is given only for what is on the disk, whatever the server's own default is; and how rows are found is not
-/// left to what the server happens to know of them.
-async fn set_up(connection: &mut Connection) -> sqlx::Result<()> {
-    sqlx::query(BE_DURABLE).execute(&mut *connection).await?;
-    sqlx::query(PLAN_BY_INDEX).execute(connection).await?;
-    Ok(())
+/// How far a write came that failed.
+enum Failed {
+    /// Nothing of it is there.
+    BeforeCommit(Error),
+    /// Where the connection was lost, nobody knows.
+    InCommit(Error),
 }
 
-/// Whether a connection of the pool can be used. One that was used a moment ago is not asked: that would be one more
-/// round trip for each request.
-async fn is_alive(connection: &mut Connection, idle_for: Duration) -> sqlx::Result<bool> {
-    if idle_for >= TRUSTED_FOR {
-        connection.ping().await?;
+impl<E: Into<Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::BeforeCommit(error.into())
     }
-    Ok(true)
 }
 
 /// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
@@ -264,7 +236,7 @@ mod tests {
     async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
         let store = empty().await;
         store.migrate().await.unwrap();
-        let mut connection = store.reads().acquire().await.unwrap();
+        let mut connection = store.connections.acquire().await.unwrap();
         for (number, (name, sql)) in statements().into_iter().enumerate() {
             let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
             let values = vec!["NULL"; parameters].join(", ");
@@ -291,7 +263,7 @@ mod tests {
         let mut plain = store.owner_connection().await.unwrap();
         let show = "SHOW synchronous_commit";
         let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();
-        let (ours,): (String,) = sqlx::query_as(show).fetch_one(store.reads()).await.unwrap();
+        let (ours,): (String,) = sqlx::query_as(show).fetch_one(&store.connections.pool).await.unwrap();
         assert_eq!((default.as_str(), ours.as_str()), ("off", "on"));
     }
 

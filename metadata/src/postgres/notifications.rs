@@ -13,10 +13,12 @@
 //!
 //! The same task asks the others whether they have heard, for writers that want to know (`hearing.rs`).
 
+use super::connections::{Connections, read};
 use super::hearing::{LISTENER, Questions};
+use crate::Error;
 use crate::cache::{Cache, Change};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
-use sqlx::{Executor as _, PgPool};
+use sqlx::{Executor as _, error::DatabaseError};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout};
@@ -49,9 +51,9 @@ statements! {
 pub(super) struct Listener(AbortHandle);
 
 impl Listener {
-    /// Begins to listen. `pool` is where test notifications are sent, as writes are.
-    pub(super) fn start(pool: PgPool, address: PgConnectOptions, cache: Cache, questions: Questions) -> Self {
-        Self(tokio::spawn(listen_forever(pool, address, cache, questions)).abort_handle())
+    /// Begins to listen. `others` are where test notifications are sent, as writes are.
+    pub(super) fn start(others: Connections, address: PgConnectOptions, cache: Cache, questions: Questions) -> Self {
+        Self(tokio::spawn(listen_forever(others, address, cache, questions)).abort_handle())
     }
 
     pub(super) fn stop(&self) {
@@ -70,6 +72,8 @@ impl Drop for Listener {
 enum Deaf {
     #[error("{0}")]
     Connection(#[from] sqlx::Error),
+    #[error("{0}")]
+    Database(#[from] Error),
     #[error("the connection was lost")]
     Lost,
     #[error("no answer came in time")]
@@ -86,10 +90,10 @@ impl Deaf {
     }
 }
 
-async fn listen_forever(pool: PgPool, address: PgConnectOptions, cache: Cache, mut questions: Questions) {
+async fn listen_forever(others: Connections, address: PgConnectOptions, cache: Cache, mut questions: Questions) {
     let mut has_warned = false;
     loop {
-        let Err(deaf) = listen(&pool, &address, &cache, &mut questions, &mut has_warned).await;
+        let Err(deaf) = listen(&others, &address, &cache, &mut questions, &mut has_warned).await;
         cache.close();
         questions.release_all();
         match &deaf {
@@ -109,7 +113,7 @@ async fn listen_forever(pool: PgPool, address: PgConnectOptions, cache: Cache, m
 
 /// Opens the cache and keeps it open. Ends only with the reason why it can no longer.
 async fn listen(
-    pool: &PgPool,
+    others: &Connections,
     address: &PgConnectOptions,
     cache: &Cache,
     questions: &mut Questions,
@@ -117,7 +121,7 @@ async fn listen(
 ) -> Result<std::convert::Infallible, Deaf> {
     let mut listener = timeout(BEGINNING, connect(address)).await??;
     let began = Instant::now();
-    hear_ourselves(&mut listener, pool).await?;
+    hear_ourselves(&mut listener, others).await?;
     cache.open_for(OPEN.saturating_sub(began.elapsed()));
     if std::mem::take(has_warned) {
         tracing::info!("other replicas' changes are heard of again");
@@ -154,14 +158,9 @@ async fn connect(address: &PgConnectOptions) -> Result<PgListener, sqlx::Error> 
 }
 
 /// Sends a notification as a write does, and waits until it is here.
-async fn hear_ourselves(listener: &mut PgListener, pool: &PgPool) -> Result<(), Deaf> {
+async fn hear_ourselves(listener: &mut PgListener, others: &Connections) -> Result<(), Deaf> {
     let ours = format!("{TEST}{}", uuid::Uuid::new_v4());
-    let sent = timeout(BEGINNING, sqlx::query(ANNOUNCE).bind(&ours).execute(pool)).await?;
-    if let Err(error) = sent {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        let is_unknown = code.as_deref() == Some(UNDEFINED_FUNCTION);
-        return Err(if is_unknown { Deaf::NoTriggers } else { error.into() });
-    }
+    timeout(BEGINNING, announce(others, &ours)).await??;
     let heard = async {
         while let Some(notification) = listener.try_recv().await? {
             if notification.payload() == ours {
@@ -171,6 +170,25 @@ async fn hear_ourselves(listener: &mut PgListener, pool: &PgPool) -> Result<(), 
         Err(Deaf::Lost)
     };
     timeout(BEGINNING, heard).await.unwrap_or(Err(Deaf::NotDelivered))
+}
+
+async fn announce(others: &Connections, payload: &str) -> Result<(), Deaf> {
+    let sent: crate::Result<()> = async {
+        read!(others, connection => {
+            sqlx::query(ANNOUNCE).bind(payload).execute(connection).await?;
+            Ok(())
+        })
+    }
+    .await;
+    match sent {
+        Err(Error::Statement(error)) if is_undefined_function(&error) => Err(Deaf::NoTriggers),
+        Err(Error::Statement(error) | Error::Unavailable(error)) => Err(Deaf::Connection(error)),
+        other => Ok(other?),
+    }
+}
+
+fn is_undefined_function(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(DatabaseError::code).as_deref() == Some(UNDEFINED_FUNCTION)
 }
 
 /// Asks for a sign of life, and keeps the cache open from when it was asked for. What the connection has brought until

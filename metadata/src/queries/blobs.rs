@@ -2,7 +2,7 @@
 //! lease too. Leases are renewed in the transaction that needs them, by the database's clock.
 
 use super::dialect::for_key_share;
-use super::{Batch, Connection, Store, Transaction, repositories};
+use super::{Batch, Connection, Store, Transaction, read, repositories};
 use crate::cache::{Change, Promised};
 use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
 use longshore_oci::{Digest, RepositoryName};
@@ -196,21 +196,24 @@ impl Transaction for Delete {
     }
 }
 
+type BlobRow = (i64, Option<Vec<u8>>, Option<String>);
+
+fn blob(digest: &Digest, row: BlobRow) -> Result<BlobRecord> {
+    let (stored, inline, key) = row;
+    let content = match (inline, key) {
+        (Some(bytes), None) => BlobContent::Inline(bytes.into()),
+        (None, Some(key)) => BlobContent::Object { key: key.into() },
+        _ => return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") }),
+    };
+    Ok(BlobRecord { size: size(stored)?, content })
+}
+
 impl Store {
     pub(crate) async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
-        let row: Option<(i64, Option<Vec<u8>>, Option<String>)> =
-            sqlx::query_as(FIND).bind(repository.as_str()).bind(digest.to_bytes()).fetch_optional(self.reads()).await?;
-        let Some((stored, inline, key)) = row else {
-            return Ok(None);
-        };
-        let content = match (inline, key) {
-            (Some(bytes), None) => BlobContent::Inline(bytes.into()),
-            (None, Some(key)) => BlobContent::Object { key: key.into() },
-            _ => {
-                return Err(Error::Damaged { table: "blobs", reason: format!("{digest} has no content") });
-            }
-        };
-        Ok(Some(BlobRecord { size: size(stored)?, content }))
+        read!(self.connections, connection => {
+            let find = sqlx::query_as(FIND).bind(repository.as_str()).bind(digest.to_bytes());
+            find.fetch_optional(connection).await?.map(|row| blob(digest, row)).transpose()
+        })
     }
 
     pub(crate) async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Promised>> {
@@ -228,12 +231,10 @@ impl Store {
 
     /// The blob's size, and by how much its lease outlasts what is promised.
     async fn size_and_spare(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<(i64, i64)>> {
-        let row = sqlx::query_as(FIND_SIZE)
-            .bind(repository.as_str())
-            .bind(digest.to_bytes())
-            .fetch_optional(self.reads())
-            .await?;
-        Ok(row)
+        read!(self.connections, connection => {
+            let find = sqlx::query_as(FIND_SIZE).bind(repository.as_str()).bind(digest.to_bytes());
+            Ok(find.fetch_optional(connection).await?)
+        })
     }
 
     pub(crate) async fn put_inline_blob(&self, blob: PutInlineBlob) -> Result<()> {
@@ -241,9 +242,11 @@ impl Store {
     }
 
     pub(crate) async fn repositories_holding(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as(HOLDERS).bind(digest.to_bytes()).bind(i64::from(limit)).fetch_all(self.reads()).await?;
-        rows.iter().map(|(text,)| repositories::name(text)).collect()
+        read!(self.connections, connection => {
+            let holders = sqlx::query_as(HOLDERS).bind(digest.to_bytes()).bind(i64::from(limit));
+            let rows: Vec<(String,)> = holders.fetch_all(connection).await?;
+            rows.iter().map(|(text,)| repositories::name(text)).collect()
+        })
     }
 
     pub(crate) async fn mount_blob(

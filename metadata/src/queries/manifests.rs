@@ -3,7 +3,7 @@
 
 use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
-use super::{Batch, Connection, Store, Transaction, references, repositories};
+use super::{Batch, Connection, Store, Transaction, read, references, repositories};
 use crate::cache::Change;
 use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
@@ -223,18 +223,17 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<ManifestRecord>> {
-        let row: Option<ManifestRow> = sqlx::query_as(BY_DIGEST)
-            .bind(repository.as_str())
-            .bind(digest.to_bytes())
-            .fetch_optional(self.reads())
-            .await?;
-        row.map(manifest).transpose()
+        read!(self.connections, connection => {
+            let by_digest = sqlx::query_as(BY_DIGEST).bind(repository.as_str()).bind(digest.to_bytes());
+            by_digest.fetch_optional(connection).await?.map(manifest).transpose()
+        })
     }
 
     pub(crate) async fn find_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
-        let row: Option<ManifestRow> =
-            sqlx::query_as(BY_TAG).bind(repository.as_str()).bind(tag.as_str()).fetch_optional(self.reads()).await?;
-        row.map(manifest).transpose()
+        read!(self.connections, connection => {
+            let by_tag = sqlx::query_as(BY_TAG).bind(repository.as_str()).bind(tag.as_str());
+            by_tag.fetch_optional(connection).await?.map(manifest).transpose()
+        })
     }
 
     pub(crate) async fn delete_manifest(

@@ -2,7 +2,7 @@
 
 use super::blobs::{digest, json_list, size, stored_size};
 use super::dialect::digest_list;
-use super::{Batch, Connection, Store, Transaction, repositories};
+use super::{Batch, Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
@@ -105,17 +105,14 @@ impl Store {
         after: &str,
         limit: u32,
     ) -> Result<Option<Vec<Tag>>> {
-        let mut connection = self.reads().acquire().await?;
-        let Some(repository_id) = repositories::find(&mut connection, repository).await? else {
-            return Ok(None);
-        };
-        let rows: Vec<(String,)> = sqlx::query_as(LIST_TAGS)
-            .bind(repository_id)
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *connection)
-            .await?;
-        rows.iter().map(|(text,)| tag(text)).collect::<Result<_>>().map(Some)
+        read!(self.connections, connection => {
+            let Some(repository_id) = repositories::find(connection, repository).await? else {
+                return Ok(None);
+            };
+            let list = sqlx::query_as(LIST_TAGS).bind(repository_id).bind(after).bind(i64::from(limit));
+            let rows: Vec<(String,)> = list.fetch_all(connection).await?;
+            rows.iter().map(|(text,)| tag(text)).collect::<Result<_>>().map(Some)
+        })
     }
 
     pub(crate) async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, by: Option<&str>) -> Result<bool> {
@@ -123,16 +120,18 @@ impl Store {
     }
 
     pub(crate) async fn list_referrers(&self, page: ReferrersPage<'_>) -> Result<Vec<ReferrerRecord>> {
-        let rows: Vec<ReferrerRow> = sqlx::query_as(LIST_REFERRERS)
-            .bind(page.repository.as_str())
-            .bind(page.subject.to_bytes())
-            .bind(page.after.map(Digest::to_bytes).unwrap_or_default())
-            .bind(page.artifact_type.unwrap_or_default())
-            .bind(i64::from(page.limit))
-            .bind(stored_size(page.max_bytes))
-            .fetch_all(self.reads())
-            .await?;
-        rows.into_iter().map(referrer).collect()
+        read!(self.connections, connection => {
+            let rows: Vec<ReferrerRow> = sqlx::query_as(LIST_REFERRERS)
+                .bind(page.repository.as_str())
+                .bind(page.subject.to_bytes())
+                .bind(page.after.map(Digest::to_bytes).unwrap_or_default())
+                .bind(page.artifact_type.unwrap_or_default())
+                .bind(i64::from(page.limit))
+                .bind(stored_size(page.max_bytes))
+                .fetch_all(connection)
+                .await?;
+            rows.into_iter().map(referrer).collect()
+        })
     }
 
     pub(crate) async fn manifests_beside_subject(
@@ -141,12 +140,10 @@ impl Store {
         manifests: &[Digest],
         subject: &Digest,
     ) -> Result<Vec<Digest>> {
-        let rows: Vec<(Vec<u8>,)> = sqlx::query_as(BESIDE_SUBJECT)
-            .bind(repository.as_str())
-            .bind(json_list(manifests))
-            .bind(subject.to_bytes())
-            .fetch_all(self.reads())
-            .await?;
-        rows.iter().map(|(bytes,)| digest(bytes)).collect()
+        read!(self.connections, connection => {
+            let beside = sqlx::query_as(BESIDE_SUBJECT).bind(repository.as_str()).bind(json_list(manifests));
+            let rows: Vec<(Vec<u8>,)> = beside.bind(subject.to_bytes()).fetch_all(connection).await?;
+            rows.iter().map(|(bytes,)| digest(bytes)).collect()
+        })
     }
 }

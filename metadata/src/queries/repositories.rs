@@ -1,7 +1,7 @@
 //! Repositories: known from the first push, listed once they hold a manifest.
 
 use super::dialect::for_update;
-use super::{Connection, Store, Transaction};
+use super::{Connection, Store, Transaction, read};
 use crate::cache::Change;
 use crate::{Error, Lifetimes, Result};
 use longshore_oci::RepositoryName;
@@ -75,8 +75,10 @@ impl Transaction for SetLifetimes {
 
 impl Store {
     pub(crate) async fn ping(&self) -> Result<()> {
-        sqlx::query(PING).execute(self.reads()).await?;
-        Ok(())
+        read!(self.connections, connection => {
+            sqlx::query(PING).execute(connection).await?;
+            Ok(())
+        })
     }
 
     pub(crate) async fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
@@ -84,8 +86,10 @@ impl Store {
     }
 
     pub(crate) async fn list_repositories(&self, after: &str, limit: u32) -> Result<Vec<RepositoryName>> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(self.reads()).await?;
-        rows.iter().map(|(text,)| name(text)).collect()
+        read!(self.connections, connection => {
+            let list = sqlx::query_as(LIST).bind(after).bind(i64::from(limit));
+            let rows: Vec<(String,)> = list.fetch_all(connection).await?;
+            rows.iter().map(|(text,)| name(text)).collect()
+        })
     }
 }

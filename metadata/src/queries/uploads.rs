@@ -5,7 +5,7 @@ use super::blobs::{self, size, stored_size};
 use super::dialect::for_update;
 use super::parts::{self, SessionObjects};
 use super::repositories::{self, microseconds};
-use super::{Batch, Connection, FENCE_DURABILITY, Store, Transaction};
+use super::{Batch, Connection, FENCE_DURABILITY, Store, Transaction, read};
 use crate::{
     CommitOutcome, CommitUpload, Durability, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress,
     UploadId, UploadRecord,
@@ -328,8 +328,7 @@ impl Store {
     }
 
     pub(crate) async fn find_upload(&self, address: UploadAddress) -> Result<Option<UploadRecord>> {
-        let mut connection = self.reads().acquire().await?;
-        select_upload(&mut connection, &address).await
+        read!(self.connections, connection => select_upload(connection, &address).await)
     }
 
     pub(crate) async fn claim_upload(

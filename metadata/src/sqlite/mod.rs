@@ -41,7 +41,6 @@ use together::TOGETHER;
 use writer::Writer;
 
 type Connection = SqliteConnection;
-type Pool = SqlitePool;
 
 /// What can take the last write from SQLite takes this process, and so every writer that holds a fence: none is left to
 /// meet another one with the same number.
@@ -76,10 +75,22 @@ pub(crate) fn file_of(url: &str) -> Option<PathBuf> {
     Some(options.get_filename().to_owned())
 }
 
+/// Runs a read on one of the connections. Its twin in `postgres/connections.rs` has more to do.
+macro_rules! read {
+    ($connections:expr, $connection:ident => $query:expr) => {{
+        let mut held = $connections.acquire().await?;
+        let $connection = &mut *held;
+        $query
+    }};
+}
+
+use read;
+
 /// The writer, and a pool of readers.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    pool: Pool,
+    /// Those that read.
+    connections: SqlitePool,
     writer: Writer,
     file: SqliteConnectOptions,
 }
@@ -116,7 +127,7 @@ impl Store {
         let mut connection = writer.connect().await.map_err(Error::Unavailable)?;
         assert_durable(&mut connection).await?;
         let folding = Folding::start(file.connect().await.map_err(Error::Unavailable)?);
-        let pool = SqlitePoolOptions::new()
+        let connections = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
             // There is no network that could take one away.
@@ -126,12 +137,7 @@ impl Store {
             .map_err(Error::Unavailable)?;
         // This process owns the database: nobody else changes what it has read.
         cache.open();
-        Ok(Self { pool, writer: Writer::start(connection, folding, cache), file })
-    }
-
-    /// Where reads run.
-    fn reads(&self) -> &Pool {
-        &self.pool
+        Ok(Self { connections, writer: Writer::start(connection, folding, cache), file })
     }
 
     /// A connection beside the writer, for work on the schema.
@@ -145,7 +151,7 @@ impl Store {
 
     pub(crate) async fn close(&self) {
         self.writer.close().await;
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 
@@ -304,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn readers_cannot_write() {
         let (store, _folder) = store().await;
-        let written = sqlx::query("DELETE FROM repositories").execute(store.reads()).await;
+        let written = sqlx::query("DELETE FROM repositories").execute(&store.connections).await;
         assert!(written.unwrap_err().to_string().contains("readonly"));
     }
 }

@@ -125,7 +125,7 @@ async fn nothing_is_lost_while_the_object_store_dies() {
     let mut minio = Minio::start();
     let first = Server::start(Options::over(Postgres::shared(), &minio).set("storage.cache_size", "0"));
     let replicas = [first.replica(), first];
-    let load = Load::new(doors(&replicas), Blow::Below { tries: 1, broken: 0 }, OPERATIONS);
+    let load = Load::new(doors(&replicas), Blow::Below, OPERATIONS);
     let (progress, mut kills) = (&load.progress, random.fork());
     let storm = async {
         for kill in 1..=KILLS {
@@ -150,15 +150,11 @@ async fn nothing_is_lost_while_the_object_store_dies() {
 async fn nothing_is_lost_while_the_database_restarts() {
     const OPERATIONS: usize = 300;
     const STOPS: usize = 6;
-    /// Of each replica. One that was used a moment ago is not asked whether it lives before it is used again.
-    const CONNECTIONS: usize = 4;
     let mut random = Random::announced("a database that restarts");
     let mut postgres = Postgres::start(Durability::Full);
-    let options = Options::over(&postgres, Minio::shared());
-    let first = Server::start(options.set("database.max_connections", &CONNECTIONS.to_string()));
+    let first = Server::start(Options::over(&postgres, Minio::shared()));
     let replicas = [first.replica(), first];
-    let broken = replicas.len() * CONNECTIONS;
-    let load = Load::new(doors(&replicas), Blow::Below { tries: 1 + broken, broken }, OPERATIONS);
+    let load = Load::new(doors(&replicas), Blow::Below, OPERATIONS);
     let (progress, mut stops) = (&load.progress, random.fork());
     let storm = async {
         for number in 1..=STOPS {

@@ -20,9 +20,8 @@ const PIECE: usize = 64 * KIB;
 pub(crate) enum Blow {
     /// A replica, behind a balancer that is reached all the time: one try more, as soon as the replica is dead.
     Replica,
-    /// What all replicas stand on: when it is back again, so many tries. So many connections to it that the replicas keep
-    /// may be found to be broken only by the next one to use them.
-    Below { tries: usize, broken: usize },
+    /// What all replicas stand on: one try more, when it is back again.
+    Below,
 }
 
 /// Where a client turns to, each time to the next one.
@@ -94,7 +93,7 @@ impl<'a> Errand<'a> {
 
     /// Whether a blow may have taken from the registry what it never promised to keep: a session without bytes.
     pub(crate) fn may_have_lost_promises(&self) -> bool {
-        matches!(self.blow, Blow::Below { .. }) && self.has_failed()
+        self.blow == Blow::Below && self.has_failed()
     }
 
     /// Sends a request, once.
@@ -131,17 +130,13 @@ impl<'a> Errand<'a> {
         failures.push(failed.0);
         // As all clients do: what is on a connection after a request that failed is anybody's guess.
         *self.doors = self.doors.anew();
-        let (tries, broken) = match self.blow {
-            Blow::Replica => (1, 0),
-            Blow::Below { tries, broken } => (tries, broken),
-        };
-        let late = self.progress.fail(self.begun);
-        assert!(late <= broken, "{name} failed, and nothing was struck since it began: {failures:?}");
+        let is_late = self.progress.fail(self.begun);
+        assert!(!is_late, "{name} failed, and nothing was struck since it began: {failures:?}");
         match self.blow {
             Blow::Replica => self.progress.struck().await,
-            Blow::Below { .. } => self.progress.recovered().await,
+            Blow::Below => self.progress.recovered().await,
         }
-        assert!(failures.len() <= tries, "{name} failed too often: {failures:#?}");
+        assert_eq!(failures.len(), 1, "{name} failed too often: {failures:#?}");
     }
 
     /// What makes bodies that are counted as they are sent.

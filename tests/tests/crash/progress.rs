@@ -22,8 +22,6 @@ struct Counts {
     /// Requests that failed, and how many of them before the last blow.
     failed: usize,
     failed_before: usize,
-    /// Of those, how many belong to operations that began after the last recovery.
-    late: usize,
     /// How many operations are under way, by how many blows were over when they began.
     under_way: BTreeMap<usize, usize>,
 }
@@ -55,16 +53,15 @@ impl Progress {
         self.0.send_modify(|counts| counts.pieces += 1);
     }
 
-    /// A request has failed, of an operation that [began](Self::begin) when so many blows were over. Says how many have
-    /// since the last recovery that began after it.
-    pub(crate) fn fail(&self, begun: usize) -> usize {
-        let mut late = 0;
+    /// A request has failed, of an operation that [began](Self::begin) when so many blows were over. Says whether that
+    /// were all of them.
+    pub(crate) fn fail(&self, begun: usize) -> bool {
+        let mut is_late = false;
         self.0.send_modify(|counts| {
             counts.failed += 1;
-            counts.late += usize::from(begun == counts.dealt);
-            late = counts.late;
+            is_late = begun == counts.dealt;
         });
-        late
+        is_late
     }
 
     /// How many operations have ended well.
@@ -109,7 +106,6 @@ impl Progress {
         recovery();
         self.0.send_modify(|counts| {
             counts.over = counts.dealt;
-            counts.late = 0;
         });
     }
 
