@@ -25,6 +25,12 @@ const PLAN_BY_INDEX: &str = "SELECT set_config('plan_cache_mode', 'force_generic
     set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
     set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)";
 
+/// A host that dies says no goodbye. The server notices after half a minute, in place of hours, and gives up what the
+/// connection holds: locks on rows, and a place among those that listen. (Over a Unix socket it knows at once.)
+const MISS_THE_DEAD: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
+    set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false), \
+    set_config('tcp_user_timeout', '30000', false)";
+
 /// A connection that was idle for so long is asked whether it lives before it is used.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
@@ -155,7 +161,13 @@ impl Losses {
 /// left to what the server happens to know of them.
 async fn set_up(connection: &mut Connection) -> sqlx::Result<()> {
     sqlx::query(BE_DURABLE).execute(&mut *connection).await?;
-    sqlx::query(PLAN_BY_INDEX).execute(connection).await?;
+    sqlx::query(PLAN_BY_INDEX).execute(&mut *connection).await?;
+    be_missed(connection).await
+}
+
+/// Lets the server notice soon when this host has died.
+pub(super) async fn be_missed(connection: &mut Connection) -> sqlx::Result<()> {
+    sqlx::query(MISS_THE_DEAD).execute(connection).await?;
     Ok(())
 }
 

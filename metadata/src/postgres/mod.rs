@@ -5,6 +5,7 @@ mod connections;
 mod dialect;
 mod hearing;
 mod notifications;
+mod roll;
 
 #[path = "../queries/batch.rs"]
 mod batch;

@@ -9,11 +9,13 @@
 //!   every query from now on, and what is committed after it is notified.
 //! - Each second the same connection has to answer, within two. An answer keeps the cache open for three seconds from
 //!   when it was asked for: so a connection that died without a word, or a task that is stuck, ends it by itself.
-//! - Whatever goes wrong closes the cache at once, and all begins again on a new connection.
+//! - Whatever goes wrong closes the cache at once, and all begins again on a new connection. So does a task that was
+//!   stuck for those three seconds, although its connection may be well: others may have stopped to wait for its answers,
+//!   and a new connection is one that they know nothing of (`roll.rs`).
 //!
 //! The same task asks the others whether they have heard, for writers that want to know (`hearing.rs`).
 
-use super::connections::{Connections, read};
+use super::connections::{Connections, be_missed, read};
 use super::hearing::{LISTENER, Questions};
 use crate::Error;
 use crate::cache::{Cache, Change};
@@ -30,9 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the cache is open after a sign of life was asked for: the bound of staleness.
-const OPEN: Duration = Duration::from_secs(3);
+pub(super) const OPEN: Duration = Duration::from_secs(3);
 /// How long each step may take at the beginning, when nothing is at stake: a notification of our own among them.
-const BEGINNING: Duration = Duration::from_secs(5);
+pub(super) const BEGINNING: Duration = Duration::from_secs(5);
 /// How long to wait before it is tried again: what failed for a moment, and what will hardly change.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_LATER: Duration = Duration::from_secs(60);
@@ -69,7 +71,7 @@ impl Drop for Listener {
 
 /// Why we hear nothing.
 #[derive(Debug, thiserror::Error)]
-enum Deaf {
+pub(super) enum Deaf {
     #[error("{0}")]
     Connection(#[from] sqlx::Error),
     #[error("{0}")]
@@ -78,6 +80,8 @@ enum Deaf {
     Lost,
     #[error("no answer came in time")]
     Silent(#[from] Elapsed),
+    #[error("it was not asked in time whether the connection lives: the machine is overloaded, or was halted")]
+    Late,
     #[error("the schema has no notifications yet")]
     NoTriggers,
     #[error("a notification that was sent did not arrive")]
@@ -119,9 +123,13 @@ async fn listen(
     questions: &mut Questions,
     has_warned: &mut bool,
 ) -> Result<std::convert::Infallible, Deaf> {
+    let connecting = Instant::now();
     let mut listener = timeout(BEGINNING, connect(address)).await??;
     let began = Instant::now();
-    hear_ourselves(&mut listener, others).await?;
+    if began - connecting >= BEGINNING {
+        return Err(Deaf::Late);
+    }
+    hear_ourselves(&mut listener, others, questions).await?;
     cache.open_for(OPEN.saturating_sub(began.elapsed()));
     if std::mem::take(has_warned) {
         tracing::info!("other replicas' changes are heard of again");
@@ -130,25 +138,25 @@ async fn listen(
     loop {
         tokio::select! {
             received = listener.try_recv() => {
-                let payload = take(cache, &received?.ok_or(Deaf::Lost)?);
-                if let Some(payload) = payload {
-                    timeout(PATIENCE, questions.take(&mut listener, &payload)).await??;
+                if let Some(said) = take(cache, received?.ok_or(Deaf::Lost)?) {
+                    timeout(PATIENCE, questions.take(&mut listener, &said)).await??;
                 }
             }
             writer = questions.next() => timeout(PATIENCE, questions.ask(&mut listener, writer)).await??,
             () = sleep_until(beat + HEARTBEAT) => {}
         }
         if beat.elapsed() >= HEARTBEAT {
-            beat = prove_alive(&mut listener, cache, questions).await?;
+            beat = prove_alive(&mut listener, cache, questions, beat).await?;
         }
     }
 }
 
 /// A connection outside the pool, that is never given up for its age; listening when this returns.
-async fn connect(address: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
+pub(super) async fn connect(address: &PgConnectOptions) -> Result<PgListener, sqlx::Error> {
     let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
     let address = address.clone().application_name(LISTENER);
-    let own = own.acquire_timeout(BEGINNING).connect_with(address).await?;
+    let own = own.acquire_timeout(BEGINNING).after_connect(|connection, _| Box::pin(be_missed(connection)));
+    let own = own.connect_with(address).await?;
     let mut listener = PgListener::connect_with(&own).await?;
     // When it is lost, we want to know.
     listener.eager_reconnect(false);
@@ -157,8 +165,13 @@ async fn connect(address: &PgConnectOptions) -> Result<PgListener, sqlx::Error> 
     Ok(listener)
 }
 
-/// Sends a notification as a write does, and waits until it is here.
-async fn hear_ourselves(listener: &mut PgListener, others: &Connections) -> Result<(), Deaf> {
+/// Sends a notification as a write does, and waits until it is here. Nobody has to wait for us meanwhile: nothing is in
+/// memory yet.
+async fn hear_ourselves(
+    listener: &mut PgListener,
+    others: &Connections,
+    questions: &mut Questions,
+) -> Result<(), Deaf> {
     let ours = format!("{TEST}{}", uuid::Uuid::new_v4());
     timeout(BEGINNING, announce(others, &ours)).await??;
     let heard = async {
@@ -166,6 +179,7 @@ async fn hear_ourselves(listener: &mut PgListener, others: &Connections) -> Resu
             if notification.payload() == ours {
                 return Ok(());
             }
+            questions.take(listener, &notification).await?;
         }
         Err(Deaf::Lost)
     };
@@ -191,29 +205,36 @@ fn is_undefined_function(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(DatabaseError::code).as_deref() == Some(UNDEFINED_FUNCTION)
 }
 
-/// Asks for a sign of life, and keeps the cache open from when it was asked for. What the connection has brought until
-/// then is taken first.
-async fn prove_alive(listener: &mut PgListener, cache: &Cache, questions: &mut Questions) -> Result<Instant, Deaf> {
+/// Asks for a sign of life, as it was asked for at `last` before, and keeps the cache open from when it is asked for. What
+/// the connection has brought until then is taken first.
+pub(super) async fn prove_alive(
+    listener: &mut PgListener,
+    cache: &Cache,
+    questions: &mut Questions,
+    last: Instant,
+) -> Result<Instant, Deaf> {
     let asked = Instant::now();
+    if asked - last >= OPEN {
+        return Err(Deaf::Late);
+    }
     timeout(PATIENCE, (&mut *listener).execute(HEARTBEAT_QUERY)).await??;
     let mut put_off = Vec::new();
     while let Some(notification) = listener.next_buffered() {
-        put_off.extend(take(cache, &notification));
+        put_off.extend(take(cache, notification));
     }
     cache.stay_open_for(OPEN.saturating_sub(asked.elapsed()));
-    for payload in put_off {
-        timeout(PATIENCE, questions.take(listener, &payload)).await??;
+    for said in put_off {
+        timeout(PATIENCE, questions.take(listener, &said)).await??;
     }
-    questions.tidy();
+    questions.tidy(asked);
     Ok(asked)
 }
 
 /// Takes a change; answers what is none.
-fn take(cache: &Cache, notification: &PgNotification) -> Option<String> {
-    let payload = notification.payload();
-    if payload.starts_with(TEST) {
-        return Some(payload.to_owned());
+fn take(cache: &Cache, notification: PgNotification) -> Option<PgNotification> {
+    if notification.payload().starts_with(TEST) {
+        return Some(notification);
     }
-    cache.changed(&Change::from_notification(payload));
+    cache.changed(&Change::from_notification(notification.payload()));
     None
 }
