@@ -44,6 +44,8 @@ VOLUME /data
 EXPOSE 5000
 # Not root, and by number, so that Kubernetes can see that it is not.
 USER 65532:65532
-# Subcommands follow: `docker run --rm longshore config reference`. There is no HEALTHCHECK, as nothing in here could ask:
-# let what runs it ask for /readyz and /healthz, and allow for http.drain_timeout when it ends it.
+# The server is asked for /readyz, where the settings of the environment say that it listens. Kubernetes asks by itself. What
+# ends the container has to allow for http.drain_timeout.
+HEALTHCHECK --interval=10s --timeout=5s --retries=3 --start-period=60s CMD ["longshore", "health"]
+# Subcommands follow: `docker run --rm longshore config reference`.
 ENTRYPOINT ["longshore"]

@@ -21,11 +21,20 @@ pub struct Database {
     pub acquire_timeout: Duration,
     /// Memory for what is read most: manifests, tags, small blobs. Default 32 MiB; 0 keeps nothing.
     pub cache_size: ByteSize,
+    /// How often pull statistics are written. Default 60 s; 0 s counts nothing.
+    #[serde(with = "duration")]
+    pub pull_statistics: Duration,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: None, max_connections: 16, acquire_timeout: Duration::from_secs(5), cache_size: ByteSize::mib(32) }
+        Self {
+            url: None,
+            max_connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+            cache_size: ByteSize::mib(32),
+            pull_statistics: Duration::from_secs(60),
+        }
     }
 }
 

@@ -113,6 +113,7 @@ impl Rules {
         }
         self.within("database.max_connections", &database.max_connections, &(1..=10_000));
         self.at_least("database.acquire_timeout", database.acquire_timeout, Duration::from_millis(1));
+        self.at_least("database.pull_statistics", database.pull_statistics, Duration::ZERO);
     }
 
     fn storage(&mut self, settings: &Settings) {

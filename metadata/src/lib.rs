@@ -19,12 +19,14 @@ mod cache;
 mod durability;
 mod error;
 mod postgres;
+mod pulls;
 mod reads;
 mod records;
 mod sqlite;
 
 use durability::Durability;
 pub use error::Error;
+pub use pulls::{ManifestPulls, TagPulls};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
     FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, Multipart, NamedBlob, NewUpload,
@@ -253,6 +255,17 @@ impl Metadata {
     /// Deletes the tag only. False where there was none.
     pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, by: Option<&str>) -> Result<bool> {
         on_engine!(self.delete_tag(repository, tag, by))
+    }
+
+    /// Adds pulls of manifests, and moves forward when they were last. What is not there any more is passed over; answers
+    /// how many rows were written. Each manifest may be named once.
+    pub async fn record_pulls_of_manifests(&self, pulls: &[ManifestPulls]) -> Result<u64> {
+        on_engine!(self.record_pulls_of_manifests(pulls))
+    }
+
+    /// Moves forward when tags were last pulled. As [`Metadata::record_pulls_of_manifests`].
+    pub async fn record_pulls_of_tags(&self, pulls: &[TagPulls]) -> Result<u64> {
+        on_engine!(self.record_pulls_of_tags(pulls))
     }
 
     /// A page of the manifests whose subject is this digest, in the order of their digests.

@@ -36,6 +36,7 @@ mod lost_connections;
 mod manifests;
 mod orders;
 mod parts;
+mod pulls;
 mod queue;
 mod races;
 mod referrers;

@@ -4,8 +4,11 @@
 use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::Database;
 use crate::finish::finish;
-use longshore_metadata::{DeleteOutcome, FinishOutcome, FinishUpload, MountOutcome, PutManifestOutcome};
+use longshore_metadata::{
+    DeleteOutcome, FinishOutcome, FinishUpload, ManifestPulls, MountOutcome, PutManifestOutcome, TagPulls,
+};
 use sqlx::{Postgres, Transaction};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// Begins an operation, which must come to wait for a transaction that the test holds.
@@ -254,4 +257,43 @@ async fn a_deadlock_is_not_the_callers_business() {
     gate.commit().await.unwrap();
     taking.await.unwrap();
     assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
+}
+
+/// Else two replicas that write pull statistics of the same rows would hold each other up.
+#[tokio::test]
+async fn pull_statistics_take_rows_in_one_order() {
+    let database = Database::postgres().await;
+    let contents = ["a", "b", "c", "d", "e"];
+    for content in contents {
+        database.push(tagged(manifest("app", content), &[content])).await;
+    }
+    let shuffled = ["d", "a", "e", "c", "b"];
+    let last = Duration::ZERO;
+    let pulls = shuffled.map(|content| ManifestPulls {
+        repository: repository("app"),
+        digest: digest_of(content),
+        count: 1,
+        last,
+    });
+    let metadata = database.metadata.clone();
+    let mut other = begin(&database).await;
+    execute(&mut other, "SELECT FROM manifests WHERE id = (SELECT manifest_id FROM tags WHERE name = 'c') FOR UPDATE")
+        .await;
+    let recording = async move { metadata.record_pulls_of_manifests(&pulls).await };
+    let recording = begin_blocked(&database, recording).await;
+    let free = "SELECT t.name FROM manifests m JOIN tags t ON t.manifest_id = m.id ORDER BY m.id \
+        FOR UPDATE OF m SKIP LOCKED";
+    assert_eq!(database.inside.texts(free).await, ["d", "e"], "it has those before the one that it waits for");
+    other.commit().await.unwrap();
+    assert_eq!(recording.await.unwrap().unwrap(), 5);
+
+    let pulls = shuffled.map(|content| TagPulls { repository: repository("app"), tag: tag(content), last });
+    let metadata = database.metadata.clone();
+    let mut other = begin(&database).await;
+    execute(&mut other, "SELECT FROM tags WHERE name = 'c' FOR UPDATE").await;
+    let recording = begin_blocked(&database, async move { metadata.record_pulls_of_tags(&pulls).await }).await;
+    let free = "SELECT name FROM tags ORDER BY name FOR UPDATE SKIP LOCKED";
+    assert_eq!(database.inside.texts(free).await, ["d", "e"], "it has those before the one that it waits for");
+    other.commit().await.unwrap();
+    assert_eq!(recording.await.unwrap().unwrap(), 5);
 }

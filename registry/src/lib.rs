@@ -6,6 +6,7 @@ mod error;
 mod head;
 mod lists;
 mod manifests;
+mod pulls;
 mod referrers;
 mod resting;
 mod rules;
@@ -18,12 +19,14 @@ pub use error::Error;
 pub use lists::Page;
 pub use longshore_storage::{Delivery, PresignedUrl};
 pub use manifests::{NewManifest, PushedManifest, StoredManifest};
+pub use pulls::{PullCounts, Purpose};
 pub use referrers::Referrers;
 pub use rules::Rules;
 pub use uploads::{Body, BodyError, Chunk};
 
 use longshore_metadata::Metadata;
 use longshore_storage::Storage;
+use pulls::Pulls;
 use std::sync::Arc;
 
 /// What every call of this crate answers.
@@ -36,12 +39,15 @@ pub struct Registry {
     storage: Storage,
     rules: Arc<Rules>,
     sessions: sessions::OpenSessions,
+    /// Where pulls are counted.
+    pulls: Option<Arc<Pulls>>,
 }
 
 impl Registry {
     /// A registry over this database and these objects.
     pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
-        Self { metadata, storage, rules: Arc::new(rules), sessions: sessions::OpenSessions::default() }
+        let pulls = rules.count_pulls.then(|| Arc::new(Pulls::new()));
+        Self { metadata, storage, rules: Arc::new(rules), sessions: sessions::OpenSessions::default(), pulls }
     }
 
     /// The rules that it keeps.

@@ -1,6 +1,6 @@
 //! Pushing, pulling and deleting manifests.
 
-use crate::{Error, Registry, Result, Rules};
+use crate::{Error, Purpose, Registry, Result, Rules};
 use bytes::Bytes;
 use longshore_metadata::{DeleteOutcome, ManifestRecord, NamedBlob, PutManifest, PutManifestOutcome};
 use longshore_oci::{Algorithm, BlobReference, Digest, Manifest, Reference, RepositoryName, Tag};
@@ -69,14 +69,23 @@ impl Registry {
         if is_large { tokio::task::spawn_blocking(examine).await.map_err(|_| Error::ShuttingDown)? } else { examine() }
     }
 
-    /// The manifest that a tag or a digest names.
-    pub async fn find_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<StoredManifest> {
-        let record = match reference {
-            Reference::Tag(tag) => self.metadata.find_tag(repository, tag).await?,
-            Reference::Digest(digest) => self.metadata.find_manifest(repository, digest).await?,
+    /// The manifest that a tag or a digest names. It counts as pulled, or as looked at.
+    pub async fn find_manifest(
+        &self,
+        repository: RepositoryName,
+        reference: Reference,
+        purpose: Purpose,
+    ) -> Result<StoredManifest> {
+        let record = match &reference {
+            Reference::Tag(tag) => self.metadata.find_tag(&repository, tag).await?,
+            Reference::Digest(digest) => self.metadata.find_manifest(&repository, digest).await?,
         };
-        let ManifestRecord { digest, media_type, body } =
-            record.ok_or_else(|| Error::ManifestUnknown { reference: reference.clone() })?;
+        let Some(ManifestRecord { digest, media_type, body }) = record else {
+            return Err(Error::ManifestUnknown { reference });
+        };
+        if let Some(pulls) = &self.pulls {
+            pulls.count(repository, reference, digest, purpose);
+        }
         Ok(StoredManifest { digest, media_type, body })
     }
 

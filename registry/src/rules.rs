@@ -23,6 +23,8 @@ pub struct Rules {
     pub upload_lifetime: Duration,
     /// The longest page of a list.
     pub page_max: u32,
+    /// Whether pulls are counted: somebody has to let [`crate::Registry::write_pulls`] run then.
+    pub count_pulls: bool,
 }
 
 impl Rules {

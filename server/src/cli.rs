@@ -40,6 +40,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Ask the server that runs with the same settings whether it is ready; exit with 1 if it is not.
+    Health,
 }
 
 /// What to do with the schema.

@@ -95,6 +95,10 @@ fn durations_have_ranges() {
         ("http: { drain_delay: 4000d }", "1:22: http.drain_delay: 4000d is out of range: choose 0s to 3650d"),
         ("http: { drain_timeout: 4000d }", "1:24: http.drain_timeout: 4000d is out of range: choose 0s to 3650d"),
         (
+            "database: { pull_statistics: 4000d }",
+            "1:30: database.pull_statistics: 4000d is out of range: choose 0s to 3650d",
+        ),
+        (
             "database: { acquire_timeout: 0s }",
             "1:30: database.acquire_timeout: 0s is out of range: choose 1ms to 3650d",
         ),

@@ -107,6 +107,7 @@ database:
   max_connections: 16
   acquire_timeout: 5s
   cache_size: 32MiB
+  pull_statistics: 1m
 storage:
   path: ./data
   inline_max: 16KiB

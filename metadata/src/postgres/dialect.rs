@@ -14,6 +14,13 @@ macro_rules! for_key_share {
     };
 }
 
+/// Locks the rows of one table of the select, in its order, until the transaction ends; but for who refers to them.
+macro_rules! for_no_key_update {
+    ($table:literal) => {
+        concat!(" FOR NO KEY UPDATE OF ", $table)
+    };
+}
+
 /// Locks the selected rows and passes over those that another transaction holds.
 macro_rules! skip_locked {
     () => {
@@ -28,6 +35,20 @@ macro_rules! digest_list {
     };
 }
 
+/// A one-column table `value` from a parameter that holds a JSON list of lists.
+macro_rules! json_rows {
+    ($parameter:literal) => {
+        concat!("json_array_elements(", $parameter, "::json)")
+    };
+}
+
+/// Bytes from hexadecimal text.
+macro_rules! unhex {
+    ($text:literal) => {
+        concat!("decode(", $text, ", 'hex')")
+    };
+}
+
 /// A one-column table `value` from a parameter that holds a JSON list of text.
 macro_rules! text_list {
     ($parameter:literal) => {
@@ -35,4 +56,4 @@ macro_rules! text_list {
     };
 }
 
-pub(super) use {digest_list, for_key_share, for_update, skip_locked, text_list};
+pub(super) use {digest_list, for_key_share, for_no_key_update, for_update, json_rows, skip_locked, text_list, unhex};

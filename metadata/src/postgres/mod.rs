@@ -21,6 +21,8 @@ mod manifests;
 mod migrations;
 #[path = "../queries/parts.rs"]
 mod parts;
+#[path = "../queries/pulls.rs"]
+mod pulls;
 #[path = "../queries/references.rs"]
 mod references;
 #[path = "../queries/repositories.rs"]
@@ -205,6 +207,7 @@ mod tests {
             finish::STATEMENTS,
             manifests::STATEMENTS,
             parts::STATEMENTS,
+            pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
             uploads::STATEMENTS,
@@ -266,6 +269,30 @@ mod tests {
         let (default,): (String,) = sqlx::query_as(show).fetch_one(&mut plain).await.unwrap();
         let (ours,): (String,) = sqlx::query_as(show).fetch_one(&store.connections.pool).await.unwrap();
         assert_eq!((default.as_str(), ours.as_str()), ("off", "on"));
+    }
+
+    /// No index has to be written when pulls are counted, as long as there is room in the row's page.
+    #[tokio::test]
+    async fn pull_statistics_are_heap_only() {
+        let store = empty().await;
+        store.migrate().await.unwrap();
+        let mut transaction = store.connections.pool.begin().await.unwrap();
+        let rows = "INSERT INTO repositories (name, created_at) VALUES ('app', 0); \
+            INSERT INTO manifests (repository_id, digest, media_type, body, size, pushed_at) \
+            SELECT id, 'd', 'text', 'b', 1, 0 FROM repositories; \
+            INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
+            SELECT repository_id, 'latest', id, 0 FROM manifests";
+        sqlx::raw_sql(rows).execute(&mut *transaction).await.unwrap();
+        for (statement, table, row) in [
+            (pulls::RECORD_OF_MANIFESTS, "manifests", r#"[["app", "64", 1, 0]]"#),
+            (pulls::RECORD_OF_TAGS, "tags", r#"[["app", "latest", 0]]"#),
+        ] {
+            let hot = "SELECT pg_stat_get_xact_tuples_hot_updated($1::regclass)";
+            let count = || sqlx::query_scalar::<_, i64>(hot).bind(table);
+            let before = count().fetch_one(&mut *transaction).await.unwrap();
+            sqlx::query(statement).bind(row).execute(&mut *transaction).await.unwrap();
+            assert_eq!(count().fetch_one(&mut *transaction).await.unwrap() - before, 1, "{table}");
+        }
     }
 
     struct AskSetting<const RELAXED: bool>;

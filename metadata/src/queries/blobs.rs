@@ -49,10 +49,14 @@ pub(super) fn digest(bytes: &[u8]) -> Result<Digest> {
     Digest::from_bytes(bytes).map_err(|error| Error::Damaged { table: "blobs", reason: error.to_string() })
 }
 
+/// A digest as JSON takes it to the database: its bytes, in hexadecimal.
+pub(super) fn hexadecimal(digest: &Digest) -> String {
+    digest.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Digests as the JSON list that `digest_list!` reads.
 pub(super) fn json_list<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> String {
-    let hex = |digest: &Digest| digest.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    serde_json::Value::from_iter(digests.into_iter().map(hex)).to_string()
+    serde_json::Value::from_iter(digests.into_iter().map(hexadecimal)).to_string()
 }
 
 /// A count or size as the database gave it back.

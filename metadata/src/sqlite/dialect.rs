@@ -15,6 +15,13 @@ macro_rules! for_key_share {
     };
 }
 
+/// Locks the rows of one table of the select: the one writer holds them all.
+macro_rules! for_no_key_update {
+    ($table:literal) => {
+        ""
+    };
+}
+
 /// Locks the selected rows and passes over those that another transaction holds: there is none.
 macro_rules! skip_locked {
     () => {
@@ -29,6 +36,20 @@ macro_rules! digest_list {
     };
 }
 
+/// A one-column table `value` from a parameter that holds a JSON list of lists.
+macro_rules! json_rows {
+    ($parameter:literal) => {
+        concat!("json_each(", $parameter, ")")
+    };
+}
+
+/// Bytes from hexadecimal text.
+macro_rules! unhex {
+    ($text:literal) => {
+        concat!("unhex(", $text, ")")
+    };
+}
+
 /// A one-column table `value` from a parameter that holds a JSON list of text.
 macro_rules! text_list {
     ($parameter:literal) => {
@@ -36,4 +57,4 @@ macro_rules! text_list {
     };
 }
 
-pub(super) use {digest_list, for_key_share, for_update, skip_locked, text_list};
+pub(super) use {digest_list, for_key_share, for_no_key_update, for_update, json_rows, skip_locked, text_list, unhex};

@@ -21,6 +21,8 @@ mod manifests;
 mod migrations;
 #[path = "../queries/parts.rs"]
 mod parts;
+#[path = "../queries/pulls.rs"]
+mod pulls;
 #[path = "../queries/references.rs"]
 mod references;
 #[path = "../queries/repositories.rs"]
@@ -205,6 +207,7 @@ mod tests {
             finish::STATEMENTS,
             manifests::STATEMENTS,
             parts::STATEMENTS,
+            pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
             uploads::STATEMENTS,

@@ -3,7 +3,7 @@
 use crate::app::{App, Readiness};
 use crate::cli::SettingsSources;
 use crate::http::{Listener, Reloads};
-use crate::telemetry::{AccessLines, CacheMetrics, Metrics, logs};
+use crate::telemetry::{AccessLines, CacheMetrics, Metrics, ProcessMetrics, PullMetrics, logs};
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
@@ -12,8 +12,10 @@ use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
 use longshore_storage::{ProcessLock, Storage};
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let loaded = super::load(sources)?;
@@ -28,11 +30,14 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     metadata.set_lifetimes(lifetimes(&settings)).await?;
 
     let mappings = storage.mappings();
+    let registry = Registry::new(metadata.clone(), storage.clone(), rules(&settings));
     let metrics = Arc::new(Metrics::new());
+    metrics.add(ProcessMetrics::starting_now());
     metrics.add(CacheMetrics { reads: metadata.clone(), segments: storage.clone() });
+    metrics.add(PullMetrics(registry.clone()));
     let collector = Collector::new(metadata.clone(), storage.clone());
     let app = Arc::new(App {
-        registry: Registry::new(metadata.clone(), storage.clone(), rules(&settings)),
+        registry: registry.clone(),
         policy: policy(&settings)?,
         metrics: metrics.clone(),
         access_lines: access_lines(&settings)?,
@@ -47,6 +52,8 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
         let (interval, metrics) = (settings.gc.interval, metrics.clone());
         async move { collector.run(interval, |outcome| metrics.collected(outcome)).await }
     });
+    let stop = CancellationToken::new();
+    let counting = tokio::spawn(write_pulls(registry, settings.database.pull_statistics, metrics, stop.clone()));
     let reloading = tokio::spawn(reload_on_hangup(sources_again(sources), reloads));
     let serving = tokio::spawn(listener.serve());
 
@@ -55,9 +62,24 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     collecting.abort();
     reloading.abort();
     app.registry.settle().await;
+    stop.cancel();
+    write_last_pulls(counting).await;
     metadata.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// How long the database may take for the last pull statistics: nobody waits for the end of a process on their account.
+const LAST_PULLS: Duration = Duration::from_secs(5);
+
+async fn write_pulls(registry: Registry, interval: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
+    registry.write_pulls(interval, stop.cancelled(), |error| metrics.pulls_not_written(error)).await;
+}
+
+async fn write_last_pulls(counting: JoinHandle<()>) {
+    if tokio::time::timeout(LAST_PULLS, counting).await.is_err() {
+        tracing::warn!("the last pull statistics were not written: the database takes too long");
+    }
 }
 
 /// An embedded database has one server, wherever the objects are: what one process keeps in memory of it, another could
@@ -78,7 +100,7 @@ fn raise_file_limit() {
 }
 
 /// Not ready at once; reachable for `drain_delay`; then no new connections, and `drain_timeout` for what is under way.
-async fn drain(app: &App, settings: &Settings, serving: tokio::task::JoinHandle<()>) {
+async fn drain(app: &App, settings: &Settings, serving: JoinHandle<()>) {
     app.readiness.leave();
     tracing::info!(delay = ?settings.http.drain_delay, timeout = ?settings.http.drain_timeout, "draining");
     tokio::time::sleep(settings.http.drain_delay).await;
@@ -153,6 +175,7 @@ fn rules(settings: &Settings) -> Rules {
         allow_sparse: settings.manifests.sparse_indexes == SparsePolicy::Allow,
         upload_lifetime: settings.gc.upload_expiry,
         page_max: settings.limits.page_size,
+        count_pulls: !settings.database.pull_statistics.is_zero(),
     }
 }
 

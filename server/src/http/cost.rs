@@ -102,6 +102,7 @@ async fn app(folder: &TempDir) -> Arc<App> {
         allow_sparse: false,
         upload_lifetime: Duration::from_secs(3600),
         page_max: 1000,
+        count_pulls: true,
     };
     Arc::new(App {
         registry: Registry::new(metadata, Storage::Files(files), rules),

@@ -1,5 +1,6 @@
 //! Connections: accepting, TLS, HTTP/1.1 and HTTP/2, draining. What is asked over them is no matter here.
 
+mod any_certificate;
 #[cfg(test)]
 mod cost;
 mod direct;
@@ -10,5 +11,6 @@ mod patience;
 mod reload;
 mod tls;
 
+pub(crate) use any_certificate::any_certificate;
 pub(crate) use listener::Listener;
 pub(crate) use reload::Reloads;

@@ -8,19 +8,21 @@ use super::{
 use crate::{answer, error::ApiError};
 use http::{Method, StatusCode, header};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_registry::{BlobReader, Delivery, NewManifest};
+use longshore_registry::{BlobReader, Delivery, NewManifest, Purpose};
 
 /// GET and HEAD: the stored bytes as the stored type, whatever the client says that it accepts: a manifest of another
 /// type would have another digest.
 pub(super) async fn get(call: Call, repository: RepositoryName, reference: Reference) -> Answer {
-    let manifest = call.app.registry.find_manifest(&repository, &reference).await?;
+    let immutable = matches!(reference, Reference::Digest(_));
+    let purpose = if call.request.method() == Method::HEAD { Purpose::Look } else { Purpose::Pull };
+    let manifest = call.app.registry.find_manifest(repository, reference, purpose).await?;
     let content = Content {
         digest: manifest.digest,
         media_type: &manifest.media_type,
         size: manifest.body.len() as u64,
-        immutable: matches!(reference, Reference::Digest(_)),
+        immutable,
     };
-    if call.request.method() == Method::HEAD {
+    if purpose == Purpose::Look {
         return Ok(content.describe_only(call.headers()));
     }
     match content.plan(call.headers(), call.app.settings.limits.ranges)? {

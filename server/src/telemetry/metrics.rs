@@ -65,6 +65,7 @@ pub(crate) struct Metrics {
     deleted_objects: Counter,
     failed_collections: Counter,
     last_collection: Gauge,
+    failed_pull_writes: Counter,
 }
 
 impl Metrics {
@@ -80,6 +81,7 @@ impl Metrics {
             deleted_objects: Counter::default(),
             failed_collections: Counter::default(),
             last_collection: Gauge::default(),
+            failed_pull_writes: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
         registry.register_with_unit(
@@ -104,6 +106,11 @@ impl Metrics {
             "gc_last_success_timestamp_seconds",
             "When garbage collection last came to its end",
             metrics.last_collection.clone(),
+        );
+        ours.register(
+            "pull_rows_failures",
+            "Times that pull statistics could not be written",
+            metrics.failed_pull_writes.clone(),
         );
         Self { registry: Mutex::new(registry), ..metrics }
     }
@@ -151,6 +158,12 @@ impl Metrics {
                 tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
             }
         }
+    }
+
+    /// Counts and logs that pull statistics could not be written.
+    pub(crate) fn pulls_not_written(&self, error: &longshore_registry::Error) {
+        self.failed_pull_writes.inc();
+        tracing::warn!(error = %crate::error::chain(error), "pull statistics were not written, and wait for the next time");
     }
 
     /// All of them as OpenMetrics text.

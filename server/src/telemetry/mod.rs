@@ -5,7 +5,12 @@ pub(crate) mod access_log;
 mod cache;
 pub(crate) mod logs;
 mod metrics;
+mod numbers;
+mod process;
+mod pulls;
 
 pub(crate) use access_lines::AccessLines;
 pub(crate) use cache::CacheMetrics;
 pub(crate) use metrics::{Metrics, Redirected, RequestLabels};
+pub(crate) use process::ProcessMetrics;
+pub(crate) use pulls::PullMetrics;

@@ -33,7 +33,7 @@ fn outcome(command: &mut Command) -> (i32, String, String) {
     (status.code().expect("no signal ended it"), text(&stdout), text(&stderr))
 }
 
-fn run(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
     outcome(&mut longshore(directory, arguments))
 }
 

@@ -1,6 +1,7 @@
 //! What the server says about itself: probes, metrics, request ids, the access log.
 
 use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, send};
@@ -56,6 +57,7 @@ async fn a_server_whose_disk_is_gone_is_not_ready(backend: Backend) {
 }
 
 async fn metrics_count_what_happened(backend: Backend) {
+    let begun = SystemTime::now();
     let server = Server::start(Options::on(backend));
     let client = Client::new(server.url());
     let blob = Blob::random(INLINE_MAX + 1);
@@ -82,9 +84,21 @@ async fn metrics_count_what_happened(backend: Backend) {
         "longshore_cache_misses_total ".to_owned(),
         "longshore_cache_bytes ".to_owned(),
         "longshore_cache_open ".to_owned(),
+        "# TYPE process_cpu_seconds counter".to_owned(),
+        "process_cpu_seconds_total ".to_owned(),
+        "process_virtual_memory_bytes ".to_owned(),
+        "process_max_fds ".to_owned(),
     ] {
         assert!(metrics.lines().any(|found| found.starts_with(&line)), "no {line} in {metrics}");
     }
+    let number = |name: &str| -> f64 {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    };
+    assert!(number("process_resident_memory_bytes") > MIB as f64);
+    assert!(number("process_open_fds") > 5.0, "its standard streams, its listener, this connection, its database");
+    let started = UNIX_EPOCH + Duration::from_secs_f64(number("process_start_time_seconds"));
+    assert!(begun <= started && started <= SystemTime::now(), "{started:?}");
     let sent = metrics.lines().find_map(|line| line.strip_prefix("longshore_sent_bytes_total ")?.parse().ok());
     assert!(sent.is_some_and(|sent: usize| sent >= 3 * size), "{sent:?}");
     assert!(metrics.ends_with("# EOF\n"));

@@ -56,7 +56,7 @@ async fn headers_over_http_2_may_be_long_but_not_endless(backend: Backend) {
 }
 
 /// A certificate for 127.0.0.1 that signs itself, and its key.
-fn make_certificate(directory: &Scratch, name: &str) {
+pub(crate) fn make_certificate(directory: &Scratch, name: &str) {
     let mut openssl = program("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
     openssl.args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"]);
@@ -65,14 +65,14 @@ fn make_certificate(directory: &Scratch, name: &str) {
 }
 
 /// Lets the server's files be those of the certificate with this name.
-fn install_certificate(directory: &Scratch, name: &str) {
+pub(crate) fn install_certificate(directory: &Scratch, name: &str) {
     for kind in ["key", "crt"] {
         let from = directory.join(&format!("{name}.{kind}"));
         fs::copy(from, directory.join(&format!("server.{kind}"))).expect("the certificate was made");
     }
 }
 
-fn start_with_tls(backend: Backend, directory: &Scratch) -> Server {
+pub(crate) fn start_with_tls(backend: Backend, directory: &Scratch) -> Server {
     let path = |name: &str| directory.join(name).display().to_string();
     let options = Options::on(backend).set("http.tls.certificate", &path("server.crt"));
     Server::start(options.set("http.tls.key", &path("server.key")))

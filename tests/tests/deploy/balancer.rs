@@ -12,7 +12,7 @@ use longshore_tests::raw;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::stack::{PASSWORD, Stack, USER, eventually};
+use crate::stack::{PASSWORD, Stack, USER, eventually, is_healthy};
 use crate::{KIB, MIB};
 
 const REPOSITORY: &str = "deploy/app";
@@ -159,7 +159,9 @@ async fn a_replica_that_is_gone_is_not_missed() {
     let mut stack = Stack::start();
     let (client, image) = (stack.client(), Image::random(9 * MIB));
     client.push_image(REPOSITORY, "before", &image).await;
+    assert!(is_healthy(&stack, 0) && is_healthy(&stack, 1));
     stack.replicas[0].kill9();
+    assert!(!is_healthy(&stack, 0) && is_healthy(&stack, 1));
     for _ in 0..20 {
         assert_pulls(&client, "before", &image).await;
     }

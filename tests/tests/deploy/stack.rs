@@ -139,6 +139,18 @@ impl Replica {
     }
 }
 
+/// Whether a replica of the stack is healthy, as its container's own check tells.
+pub(crate) fn is_healthy(stack: &Stack, which: usize) -> bool {
+    let name = format!("longshore-{}", REPLICAS[which]);
+    let mut check = texts(&service(&name)["healthcheck"]["test"]).into_iter();
+    assert_eq!((check.next().as_deref(), check.next().as_deref()), (Some("CMD"), Some("longshore")));
+    let host = &stack.replicas[which].host;
+    let environment = replica_environment(&name, stack.scratch.path(), host, &place(stack.number, STORE));
+    let mut command = Command::new(Server::binary());
+    command.env_clear().envs(environment).args(check).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().expect("the program starts").success()
+}
+
 /// The settings of a replica in the compose file, with its own address, the store's, and its secrets below `home`.
 pub(crate) fn replica_environment(name: &str, home: &Path, host: &str, store: &str) -> Vec<(String, String)> {
     let places = [
