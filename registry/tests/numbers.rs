@@ -36,6 +36,7 @@ fn rules() -> Rules {
         allow_sparse: false,
         upload_lifetime: LIFETIME,
         page_max: 100,
+        count_pulls: false,
     }
 }
 
