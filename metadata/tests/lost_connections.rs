@@ -1,9 +1,13 @@
 //! Connections to PostgreSQL that the server has ended: whoever finds one in the pool is not told of it.
 
+use crate::cache::until;
 use crate::content::{digest_of, inline_blob, manifest, repository, tag, tagged};
-use crate::database::Database;
+use crate::database::{Database, connect};
 use futures_util::future::join_all;
 use longshore_metadata::{Metadata, PutManifestOutcome};
+use longshore_tests::postgres::{Durability, Postgres, Stop};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// As many as a handle of these tests may have.
 const CONNECTIONS: usize = 10;
@@ -91,4 +95,42 @@ async fn a_write_that_is_cut_off_before_its_commit_is_done_on_another_connection
     let found = database.metadata.find_tag(&repository("app"), &tag("latest")).await.unwrap().unwrap();
     assert_eq!(found.digest, digest_of("new"));
     assert_eq!(database.inside.count("SELECT count(*) FROM tag_history").await, 2);
+}
+
+/// The server goes and comes back while clients read all the time, in good order and as in a crash.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_server_is_noticed_by_nobody_who_reads() {
+    let mut server = Postgres::start(Durability::Full);
+    let metadata = connect(&server.create_database()).await;
+    metadata.migrate().await.unwrap();
+    metadata.put_manifest(manifest("app", "manifest")).await.unwrap();
+    let (is_over, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let readers: Vec<_> = (0..CONNECTIONS * 2)
+        .map(|_| {
+            let (metadata, is_over, rounds) = (metadata.clone(), is_over.clone(), rounds.clone());
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let found = metadata.find_manifest(&repository("app"), &digest_of("manifest")).await;
+                    assert!(found.unwrap().is_some());
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let some_reads = async || {
+        let enough = rounds.load(Ordering::Relaxed) + CONNECTIONS * 20;
+        until("they read", async || rounds.load(Ordering::Relaxed) >= enough).await;
+    };
+    for stop in [Stop::Fast, Stop::Immediate, Stop::Fast] {
+        some_reads().await;
+        tokio::task::block_in_place(|| {
+            server.stop(stop);
+            server.restart();
+        });
+    }
+    some_reads().await;
+    is_over.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }

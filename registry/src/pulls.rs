@@ -205,9 +205,9 @@ impl Registry {
                 Reference::Tag(tag) => tags.push(TagPulls { repository, tag: tag.clone(), last }),
             }
         }
-        Ok(match tags.is_empty() {
-            true => self.metadata.record_pulls_of_manifests(&manifests).await?,
-            false => self.metadata.record_pulls_of_tags(&tags).await?,
-        })
+        if tags.is_empty() {
+            return Ok(self.metadata.record_pulls_of_manifests(&manifests).await?);
+        }
+        Ok(self.metadata.record_pulls_of_tags(&tags).await?)
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! # Why nobody is left out who may answer from memory
 //!
-//! A replica may for [`OPEN`] from a heartbeat on. Its heartbeats follow each other in less than that, or it gives up its
-//! connection, and comes back as another one (`notifications.rs`). What the connection brings it takes in order, and a
+//! A replica answers from memory for [`OPEN`] after a heartbeat. Its heartbeats follow each other in less than that, or it
+//! gives up its connection, and comes back as another one (`notifications.rs`). What the connection brings it takes in order, and a
 //! question that has come with one heartbeat is answered before the next one.
 //!
 //! So the first heartbeat after a question is sent within `OPEN` of it, or never. While the question is not answered no

@@ -4,12 +4,13 @@ use std::io::Write;
 
 use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, error_code, expect, location};
-use longshore_tests::image::Blob;
+use longshore_tests::image::{Blob, Image};
 use longshore_tests::raw;
 use longshore_tests::server::{Options, Server};
 use reqwest::{StatusCode, Url};
 use url::Position;
 
+use crate::eventually::eventually;
 use crate::{KIB, MIB};
 
 const REPOSITORY: &str = "replicas/app";
@@ -133,4 +134,56 @@ fn an_embedded_database_has_one_server_wherever_the_objects_are() {
     // Its folder is another one.
     let said = Server::start_refused(options.set("database.url", first.database_url()));
     assert!(said.contains("is in use by another longshore"), "{said}");
+}
+
+/// As when its host is suspended, or when the network takes it away: it stays connected, and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_halted_is_waited_for_at_first_and_goes_on_with_what_is_true() {
+    let first = Server::start(Options::on(Backend::S3));
+    let halted = first.replica();
+    let (here, there) = (Client::new(first.url()), Client::new(halted.url()));
+    let images = [Image::random(KIB), Image::random(KIB)];
+    for (tag, image) in ["one", "two"].into_iter().zip(&images) {
+        here.push_image(REPOSITORY, tag, image).await;
+    }
+    let mut moves = 0;
+    let mut move_tag = async || {
+        moves += 1;
+        let manifest = &images[moves % 2].manifest;
+        here.push_manifest(REPOSITORY, "latest", manifest).await;
+        manifest.bytes.clone()
+    };
+    let is_at = async |manifest: Vec<u8>| assert!(there.manifest(REPOSITORY, "latest").await == manifest);
+    is_at(move_tag().await).await;
+
+    halted.signal("STOP");
+    let is_left_out = || first.log().contains("a replica is connected and answers nothing");
+    for _ in 0..100 {
+        if !is_left_out() {
+            move_tag().await;
+        }
+    }
+    assert!(is_left_out());
+    let waits = || first.log().matches("not all replicas have heard of a change in time").count();
+    let before = waits();
+    assert!(before > 0, "it was waited for at first");
+    let mut newest = Vec::new();
+    for _ in 0..20 {
+        newest = move_tag().await;
+    }
+    assert_eq!(waits(), before, "nobody has waited for it any more");
+
+    halted.signal("CONT");
+    is_at(newest).await;
+    for _ in 0..100 {
+        is_at(move_tag().await).await;
+    }
+    eventually("it answers from memory again", async || {
+        let metrics = there.get("/metrics").await.text().await.ok()?;
+        metrics.contains("longshore_cache_open 1\n").then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        is_at(move_tag().await).await;
+    }
 }
