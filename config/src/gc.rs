@@ -20,11 +20,26 @@ pub struct Gc {
     /// How long the bytes of a deleted object stay, so that downloads in flight end well. Default 1 h.
     #[serde(with = "duration")]
     pub object_delay: Duration,
+    /// How long a manifest stays that was neither tagged, nor pushed, nor pulled. Default 7 d.
+    #[serde(with = "duration")]
+    pub undo: Duration,
+    /// Of a hundred blobs, how many may be deleted in a day before that is taken for a mistake. Default 10; 100 is never.
+    pub breaker: u8,
+    /// Of a hundred parts of the time, how many the collector works. Default 50.
+    pub share: u8,
 }
 
 impl Default for Gc {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
-        Self { interval: Duration::from_secs(60), promise: HOUR * 24, upload_expiry: HOUR * 24, object_delay: HOUR }
+        Self {
+            interval: Duration::from_secs(60),
+            promise: HOUR * 24,
+            upload_expiry: HOUR * 24,
+            object_delay: HOUR,
+            undo: HOUR * 24 * 7,
+            breaker: 10,
+            share: 50,
+        }
     }
 }

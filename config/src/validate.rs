@@ -250,6 +250,8 @@ impl Rules {
         self.at_least("gc.promise", gc.promise, Duration::from_secs(1));
         self.at_least("gc.upload_expiry", gc.upload_expiry, Duration::from_secs(1));
         self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
+        self.within("gc.breaker", &gc.breaker, &(1..=100));
+        self.within("gc.share", &gc.share, &(1..=100));
     }
 
     fn log_and_metrics(&mut self, settings: &Settings) {

@@ -1,27 +1,63 @@
 //! Passes over all steps, again and again while the server runs.
 
-use crate::{Error, House, objects, uploads};
-use longshore_metadata::Metadata;
+use crate::{Clock, Error, House, Pace, Rules, blobs, grants, manifests, objects, uploads};
+use longshore_metadata::{CollectionState, Deleted, Metadata};
 use longshore_storage::Storage;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-/// Runs the steps.
+/// Runs the steps. Any number of them may run at the same time, on any replicas.
 #[derive(Debug, Clone)]
 pub struct Collector(House);
 
 /// What a pass did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Upload sessions that had expired.
     pub uploads: u64,
+    /// Manifests that nothing kept.
+    pub manifests: Deleted,
+    /// Holds of repositories on blobs that nothing kept.
+    pub grants: Deleted,
+    /// Blobs that no repository held.
+    pub blobs: Deleted,
     /// Objects whose bytes are gone now.
-    pub objects: u64,
+    pub objects: Deleted,
+    /// What held the pass up: nothing was done after that.
+    pub halt: Option<Halt>,
+    /// For how long the oldest review has been due that was left.
+    pub overdue: Duration,
+}
+
+impl Collected {
+    /// Whether it found nothing to do.
+    pub fn is_nothing(&self) -> bool {
+        let deleted = [self.manifests, self.grants, self.blobs, self.objects];
+        self.uploads == 0 && deleted.iter().all(|deleted| deleted.count == 0)
+    }
+}
+
+/// Why nothing is collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Halt {
+    /// The clock was moved: what was promised by it is promised anew.
+    Until(SystemTime),
+    /// Somebody has to look at it.
+    Stopped(String),
+}
+
+impl Halt {
+    /// What holds collection up in this state, if anything.
+    pub fn of(state: &CollectionState) -> Option<Self> {
+        let stopped = state.stopped.clone().map(Self::Stopped);
+        stopped.or_else(|| state.waits_until.map(Self::Until))
+    }
 }
 
 impl Collector {
     /// A collector for this database and these objects.
-    pub fn new(metadata: Metadata, storage: Storage) -> Self {
-        Self(House { metadata, storage })
+    pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
+        let pace = Pace::new(rules.share);
+        Self(House { metadata, storage, rules, clock: Clock::default(), pace })
     }
 
     /// One pass over all steps, until none of them finds anything more to do.
@@ -29,9 +65,37 @@ impl Collector {
     /// # Errors
     /// The first one; what was done before it stays done.
     pub async fn pass(&self) -> Result<Collected, Error> {
-        let uploads = uploads::expire(&self.0).await?;
-        let objects = objects::delete_condemned(&self.0).await?;
-        Ok(Collected { uploads, objects })
+        match self.steps().await {
+            Err(Error::ClockMoved) => {
+                self.0.metadata.hold_collection().await?;
+                Err(Error::ClockMoved)
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn steps(&self) -> Result<Collected, Error> {
+        let mut collected = Collected { halt: self.halt().await?, ..Collected::default() };
+        if collected.halt.is_some() {
+            return Ok(collected);
+        }
+        collected.uploads = uploads::expire(&self.0).await?;
+        collected.manifests = manifests::collect(&self.0).await?;
+        collected.grants = grants::collect(&self.0).await?;
+        collected.blobs = blobs::collect(&self.0).await?;
+        // The bytes of what should not have gone are still there: they stay.
+        collected.halt = self.halt().await?;
+        if collected.halt.is_none() {
+            collected.objects = objects::delete_condemned(&self.0).await?;
+        }
+        collected.overdue = self.0.metadata.overdue_for().await?;
+        Ok(collected)
+    }
+
+    async fn halt(&self) -> Result<Option<Halt>, Error> {
+        let state = self.0.metadata.begin_collection().await?;
+        self.0.clock.look(state.now)?;
+        Ok(Halt::of(&state))
     }
 
     /// Passes every `interval`, each reported, until the future is dropped. A failed pass is reported and tried again.
@@ -67,7 +131,13 @@ mod tests {
         let promise = Duration::from_secs(60);
         metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
         let storage = Storage::Files(FileStore::open(folder.path(), 0).unwrap());
-        Place { house: House { metadata, storage }, folder }
+        let house = House { metadata, storage, rules: Rules::default(), clock: Clock::default(), pace: Pace::new(100) };
+        Place { house, folder }
+    }
+
+    /// That was never recorded to have any bytes.
+    fn one_object() -> Deleted {
+        Deleted { count: 1, bytes: 0 }
     }
 
     impl Place {
@@ -102,7 +172,7 @@ mod tests {
         let place = place(Duration::ZERO).await;
         let (_, expired) = place.upload(Duration::ZERO).await;
         let (open, kept) = place.upload(Duration::from_secs(3600)).await;
-        assert_eq!(place.pass().await, Collected { uploads: 1, objects: 1 });
+        assert_eq!(place.pass().await, Collected { uploads: 1, objects: one_object(), ..Collected::default() });
         assert!(!place.is_there(&expired).await);
         assert!(place.is_there(&kept).await);
         assert!(place.house.metadata.find_upload(open).await.unwrap().is_some());
@@ -124,7 +194,7 @@ mod tests {
         let (address, key) = place.upload(Duration::from_secs(3600)).await;
         assert!(place.house.metadata.cancel_upload(address).await.unwrap());
         place.house.storage.delete(&key, 5, None).await.unwrap();
-        assert_eq!(place.pass().await, Collected { uploads: 0, objects: 1 });
+        assert_eq!(place.pass().await, Collected { objects: one_object(), ..Collected::default() });
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The bytes of objects that no row names any more.
 
 use crate::{Error, House};
-use longshore_metadata::Tombstone;
+use longshore_metadata::{Deleted, Tombstone};
 use longshore_storage::ObjectKey;
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ const HOLD: Duration = Duration::from_secs(300);
 /// # Errors
 /// One that an object met, after all others have had their turn: its tombstone stays claimed, and is due again when the
 /// claim has run out.
-pub(crate) async fn delete_condemned(house: &House) -> Result<u64, Error> {
-    let mut total = 0;
+pub(crate) async fn delete_condemned(house: &House) -> Result<Deleted, Error> {
+    let mut total = Deleted::default();
     let mut failed = None;
     loop {
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
         for tombstone in &due {
             match delete(house, tombstone).await {
-                Ok(()) => total += 1,
+                Ok(()) => total += Deleted { count: 1, bytes: tombstone.size },
                 Err(Error::Storage(error)) => {
                     tracing::warn!(key = tombstone.key, %error, "a condemned object was not deleted");
                     failed = Some(error);

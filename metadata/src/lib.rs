@@ -18,6 +18,7 @@ mod statements;
 mod cache;
 mod durability;
 mod error;
+mod garbage;
 mod postgres;
 mod pulls;
 mod reads;
@@ -26,6 +27,10 @@ mod sqlite;
 
 use durability::Durability;
 pub use error::Error;
+pub use garbage::{
+    BlobFacts, BlobsOutcome, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts,
+    ManifestFacts, Review, ReviewPage, Reviewed,
+};
 pub use pulls::{ManifestPulls, TagPulls};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
@@ -35,8 +40,12 @@ pub use records::{
 };
 
 use cache::Cache;
+use garbage::Kind;
 use longshore_oci::{Digest, RepositoryName, Tag};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 /// What every call of this crate answers.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -281,6 +290,79 @@ impl Metadata {
         subject: &Digest,
     ) -> Result<Vec<Digest>> {
         on_engine!(self.manifests_beside_subject(repository, manifests, subject))
+    }
+
+    /// Manifests whose review is due, each with what keeps it.
+    pub async fn review_manifests(&self, page: ReviewPage) -> Result<Reviewed<ManifestFacts>> {
+        on_engine!(self.review_manifests(page))
+    }
+
+    /// Holds on blobs whose review is due, each with what keeps it.
+    pub async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
+        on_engine!(self.review_grants(page))
+    }
+
+    /// Blobs whose review is due, each with what keeps it.
+    pub async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
+        on_engine!(self.review_blobs(page))
+    }
+
+    /// Ends reviews of manifests that stay: whatever takes away what keeps them queues them anew. Those with a time are
+    /// looked at again then.
+    pub async fn keep_manifests(&self, kept: Vec<Review>, until: Vec<(Review, SystemTime)>) -> Result<()> {
+        on_engine!(self.settle_reviews(Kind::Manifest, kept, until))
+    }
+
+    /// The same for holds on blobs.
+    pub async fn keep_grants(&self, kept: Vec<Review>, until: Vec<(Review, SystemTime)>) -> Result<()> {
+        on_engine!(self.settle_reviews(Kind::Grant, kept, until))
+    }
+
+    /// The same for blobs.
+    pub async fn keep_blobs(&self, kept: Vec<Review>) -> Result<()> {
+        on_engine!(self.settle_reviews(Kind::Blob, kept, Vec::new()))
+    }
+
+    /// Deletes those of the manifests that are still as they were found and are kept by nothing. Those that somebody works
+    /// on right now are passed over, and stay in the queue.
+    pub async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {
+        on_engine!(self.delete_unkept_manifests(condemned))
+    }
+
+    /// Deletes those of the holds whose lease has ended and that no manifest needs.
+    pub async fn delete_unkept_grants(&self, condemned: Vec<CondemnedGrant>) -> Result<Deleted> {
+        on_engine!(self.delete_unkept_grants(condemned))
+    }
+
+    /// Deletes those of the blobs that no repository holds, and condemns their objects; unless that were too many.
+    pub async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {
+        on_engine!(self.delete_unheld_blobs(reviews, breaker))
+    }
+
+    /// What holds garbage collection up, looked at before a pass: a clock that was moved since anybody looked makes it wait
+    /// for as long as things are promised.
+    pub async fn begin_collection(&self) -> Result<CollectionState> {
+        on_engine!(self.begin_collection())
+    }
+
+    /// What holds garbage collection up.
+    pub async fn collection_state(&self) -> Result<CollectionState> {
+        on_engine!(self.collection_state())
+    }
+
+    /// Makes garbage collection wait, on all replicas, for as long as things are promised.
+    pub async fn hold_collection(&self) -> Result<()> {
+        on_engine!(self.hold_collection())
+    }
+
+    /// Lets garbage collection go on, whatever held it up, and delete as much as it finds for a day.
+    pub async fn resume_collection(&self) -> Result<()> {
+        on_engine!(self.resume_collection())
+    }
+
+    /// For how long the review that waits longest has been due.
+    pub async fn overdue_for(&self) -> Result<Duration> {
+        on_engine!(self.overdue_for())
     }
 
     /// Ends at most `limit` sessions that have expired, and condemns their objects.

@@ -30,6 +30,7 @@ mod content;
 mod database;
 mod durability;
 mod finish;
+mod garbage;
 mod inside;
 mod leases;
 mod lost_connections;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// An image registry: what `docker push` and `docker pull` talk to.
@@ -35,6 +35,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: MigrateAction,
     },
+    /// Collect garbage now; the server does the same in the background. Exits with 3 where something holds it up.
+    Gc(GcOptions),
     /// Look at the settings.
     Config {
         #[command(subcommand)]
@@ -42,6 +44,27 @@ pub(crate) enum Command {
     },
     /// Ask the server that runs with the same settings whether it is ready; exit with 1 if it is not.
     Health,
+}
+
+/// How to collect garbage.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct GcOptions {
+    /// Go on although the clock was moved, or much would be deleted.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// How to say what was done.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// How a command says what it found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// What to do with the schema.

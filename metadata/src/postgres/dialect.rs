@@ -7,6 +7,13 @@ macro_rules! for_update {
     };
 }
 
+/// The same, of one table of the select.
+macro_rules! for_update_of {
+    ($table:literal) => {
+        concat!(" FOR UPDATE OF ", $table)
+    };
+}
+
 /// Keeps the rows of one table of the select from being deleted until the transaction ends.
 macro_rules! for_key_share {
     ($table:literal) => {
@@ -56,4 +63,19 @@ macro_rules! text_list {
     };
 }
 
-pub(super) use {digest_list, for_key_share, for_no_key_update, for_update, json_rows, skip_locked, text_list, unhex};
+/// A table `id1`, `id2`, `due`, `other` of numbers from a parameter that holds a JSON list of lists.
+macro_rules! review_list {
+    ($parameter:literal) => {
+        concat!(
+            "(SELECT (value ->> 0)::bigint AS id1, (value ->> 1)::bigint AS id2, (value ->> 2)::bigint AS due, \
+             (value ->> 3)::bigint AS other FROM json_array_elements(",
+            $parameter,
+            "::json))"
+        )
+    };
+}
+
+pub(super) use {
+    digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, review_list, skip_locked, text_list,
+    unhex,
+};

@@ -15,10 +15,18 @@ mod blobs;
 mod collection;
 #[path = "../queries/finish.rs"]
 mod finish;
+#[path = "../queries/garbage.rs"]
+mod garbage;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
 mod migrations;
+#[path = "../queries/old_blobs.rs"]
+mod old_blobs;
+#[path = "../queries/old_grants.rs"]
+mod old_grants;
+#[path = "../queries/old_manifests.rs"]
+mod old_manifests;
 #[path = "../queries/parts.rs"]
 mod parts;
 #[path = "../queries/pulls.rs"]
@@ -27,6 +35,8 @@ mod pulls;
 mod references;
 #[path = "../queries/repositories.rs"]
 mod repositories;
+#[path = "../queries/reviews.rs"]
+mod reviews;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
@@ -205,11 +215,16 @@ mod tests {
             blobs::STATEMENTS,
             collection::STATEMENTS,
             finish::STATEMENTS,
+            garbage::STATEMENTS,
             manifests::STATEMENTS,
+            old_blobs::STATEMENTS,
+            old_grants::STATEMENTS,
+            old_manifests::STATEMENTS,
             parts::STATEMENTS,
             pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
+            reviews::STATEMENTS,
             uploads::STATEMENTS,
             notifications::STATEMENTS,
             hearing::STATEMENTS,

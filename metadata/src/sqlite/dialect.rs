@@ -8,6 +8,13 @@ macro_rules! for_update {
     };
 }
 
+/// The same, of one table of the select: the one writer holds them all.
+macro_rules! for_update_of {
+    ($table:literal) => {
+        ""
+    };
+}
+
 /// Keeps the rows of one table of the select from being deleted until the transaction ends: nobody else writes.
 macro_rules! for_key_share {
     ($table:literal) => {
@@ -57,4 +64,18 @@ macro_rules! text_list {
     };
 }
 
-pub(super) use {digest_list, for_key_share, for_no_key_update, for_update, json_rows, skip_locked, text_list, unhex};
+/// A table `id1`, `id2`, `due`, `other` of numbers from a parameter that holds a JSON list of lists.
+macro_rules! review_list {
+    ($parameter:literal) => {
+        concat!(
+            "(SELECT value ->> 0 AS id1, value ->> 1 AS id2, value ->> 2 AS due, value ->> 3 AS other FROM json_each(",
+            $parameter,
+            "))"
+        )
+    };
+}
+
+pub(super) use {
+    digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, review_list, skip_locked, text_list,
+    unhex,
+};

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod config;
+mod gc;
 mod health;
 mod migrate;
 mod serve;
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => in_runtime(serve::run(&sources)),
         Command::Migrate { action } => in_runtime(migrate::run(&sources, action)),
+        Command::Gc(options) => in_runtime(gc::run(&sources, &options)),
         Command::Config { action } => Ok(config::run(&sources, action)),
         Command::Health => in_runtime(health::run(&sources)),
     }

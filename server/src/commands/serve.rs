@@ -35,7 +35,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     metrics.add(ProcessMetrics::starting_now());
     metrics.add(CacheMetrics { reads: metadata.clone(), segments: storage.clone() });
     metrics.add(PullMetrics(registry.clone()));
-    let collector = Collector::new(metadata.clone(), storage.clone());
+    let collector = Collector::new(metadata.clone(), storage.clone(), super::gc::rules(&settings));
     let app = Arc::new(App {
         registry: registry.clone(),
         policy: policy(&settings)?,

@@ -1,17 +1,15 @@
 //! Metrics for Prometheus. Labels are bounded: routes and statuses, never repositories.
 
+use super::collection::CollectionMetrics;
 use http::{Method, StatusCode};
 use longshore_gc::Collected;
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
-use std::{
-    sync::Mutex,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Mutex, time::Duration};
 
 /// The buckets that OpenTelemetry advises for requests, in seconds, with longer ones for layers.
 const BUCKETS: [f64; 15] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
@@ -61,10 +59,7 @@ pub(crate) struct Metrics {
     redirects: Family<RedirectLabels, Counter>,
     sent_bytes: Counter,
     received_bytes: Counter,
-    expired_uploads: Counter,
-    deleted_objects: Counter,
-    failed_collections: Counter,
-    last_collection: Gauge,
+    collection: CollectionMetrics,
     failed_pull_writes: Counter,
 }
 
@@ -77,10 +72,7 @@ impl Metrics {
             redirects: Family::default(),
             sent_bytes: Counter::default(),
             received_bytes: Counter::default(),
-            expired_uploads: Counter::default(),
-            deleted_objects: Counter::default(),
-            failed_collections: Counter::default(),
-            last_collection: Gauge::default(),
+            collection: CollectionMetrics::default(),
             failed_pull_writes: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -99,14 +91,7 @@ impl Metrics {
         );
         ours.register("sent_bytes", "Bytes of answers", metrics.sent_bytes.clone());
         ours.register("received_blob_bytes", "Bytes of blobs that clients sent", metrics.received_bytes.clone());
-        ours.register("gc_uploads_expired", "Upload sessions that expired", metrics.expired_uploads.clone());
-        ours.register("gc_objects_deleted", "Objects whose bytes were deleted", metrics.deleted_objects.clone());
-        ours.register("gc_failures", "Garbage collection passes that failed", metrics.failed_collections.clone());
-        ours.register(
-            "gc_last_success_timestamp_seconds",
-            "When garbage collection last came to its end",
-            metrics.last_collection.clone(),
-        );
+        metrics.collection.register(ours);
         ours.register(
             "pull_rows_failures",
             "Times that pull statistics could not be written",
@@ -143,21 +128,7 @@ impl Metrics {
 
     /// Counts a pass of garbage collection, and logs it if it did or failed anything.
     pub(crate) fn collected(&self, outcome: &Result<Collected, longshore_gc::Error>) {
-        match outcome {
-            Ok(collected) => {
-                self.expired_uploads.inc_by(collected.uploads);
-                self.deleted_objects.inc_by(collected.objects);
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                self.last_collection.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-                if *collected != Collected::default() {
-                    tracing::info!(uploads = collected.uploads, objects = collected.objects, "collected garbage");
-                }
-            }
-            Err(error) => {
-                self.failed_collections.inc();
-                tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
-            }
-        }
+        self.collection.passed(outcome);
     }
 
     /// Counts and logs that pull statistics could not be written.

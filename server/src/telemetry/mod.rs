@@ -3,6 +3,7 @@
 mod access_lines;
 pub(crate) mod access_log;
 mod cache;
+mod collection;
 pub(crate) mod logs;
 mod metrics;
 mod numbers;

@@ -1,0 +1,22 @@
+//! What the operator decides.
+
+use longshore_metadata::Breaker;
+use std::time::Duration;
+
+/// How garbage is collected.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How long a manifest stays that was neither tagged, nor pushed, nor pulled: so long a tag's past can be restored.
+    pub undo: Duration,
+    /// How many blobs may go before that is taken for a mistake.
+    pub breaker: Breaker,
+    /// Of a hundred parts of the time, how many the collector works: the others belong to everybody else.
+    pub share: u8,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self { undo: DAY * 7, breaker: Breaker { percent: 10, floor: 1000 }, share: 50 }
+    }
+}

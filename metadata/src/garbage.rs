@@ -1,0 +1,165 @@
+//! What garbage collection is told of the database, and what it asks of it.
+
+use longshore_oci::{Digest, RepositoryName, Tag};
+use std::time::SystemTime;
+
+/// A change that waits in the queue for garbage collection to look at. It stands for what the queue said when it was read:
+/// what happens to the same thing later queues it anew, and nothing that is done for this review undoes that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Review {
+    pub(crate) id1: i64,
+    pub(crate) id2: i64,
+    pub(crate) due: i64,
+}
+
+impl Review {
+    /// Where a reading of the queue begins.
+    pub const FIRST: Self = Self { id1: i64::MIN, id2: i64::MIN, due: i64::MIN };
+}
+
+/// What a row of the queue speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i64)]
+pub(crate) enum Kind {
+    Manifest = 1,
+    Grant = 2,
+    Blob = 3,
+}
+
+/// Which of the queued reviews are to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReviewPage {
+    /// Those after this one, in the order in which they are due.
+    pub after: Review,
+    /// Those that are due now; or those that are not due yet as well.
+    pub only_due: bool,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What was found of queued things, and when.
+#[derive(Debug, Clone)]
+pub struct Reviewed<T> {
+    /// What the database's clock said.
+    pub now: SystemTime,
+    /// Each review with what there is; none if it is gone.
+    pub found: Vec<(Review, Option<T>)>,
+}
+
+/// A manifest, and what keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestFacts {
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// Of its body, in bytes.
+    pub size: u64,
+    /// The media type of its config, where it has one.
+    pub config_media_type: Option<String>,
+    /// When it was pushed last.
+    pub pushed_at: SystemTime,
+    /// When it was pulled last, as far as anybody has recorded.
+    pub last_pulled_at: Option<SystemTime>,
+    /// Since when neither a tag nor an index nor its subject keeps it, if none does.
+    pub untagged_since: Option<SystemTime>,
+    /// A tag that names it.
+    pub tag: Option<Tag>,
+    /// An index that names it.
+    pub parent: Option<Digest>,
+    /// Its subject, if that is there.
+    pub subject: Option<Digest>,
+}
+
+/// A repository's hold on a blob, and what keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantFacts {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The blob.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Until when it was promised.
+    pub expires_at: SystemTime,
+    /// A manifest of the repository that needs it.
+    pub needed_by: Option<Digest>,
+}
+
+/// A blob, and what keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobFacts {
+    /// Its digest.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// A repository that holds it.
+    pub held_by: Option<RepositoryName>,
+}
+
+/// A manifest to delete, if it is still as it was found.
+#[derive(Debug, Clone)]
+pub struct CondemnedManifest {
+    /// Why it was looked at.
+    pub review: Review,
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// What the facts said.
+    pub untagged_since: SystemTime,
+}
+
+/// A hold on a blob to delete, if nothing keeps it still.
+#[derive(Debug, Clone)]
+pub struct CondemnedGrant {
+    /// Why it was looked at.
+    pub review: Review,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The blob.
+    pub digest: Digest,
+}
+
+/// What a step deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Deleted {
+    fn add_assign(&mut self, more: Self) {
+        self.count += more.count;
+        self.bytes += more.bytes;
+    }
+}
+
+/// How many blobs a collection may delete before it is taken for a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// So many of a hundred, in a day; 100 lets everything go.
+    pub percent: u8,
+    /// So many are never too many.
+    pub floor: u64,
+}
+
+/// How the deletion of blobs went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobsOutcome {
+    /// Those that nobody held are gone.
+    Deleted(Deleted),
+    /// None was deleted: they would have been too many, and are until somebody says that they are not.
+    Stopped,
+}
+
+/// What holds garbage collection up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionState {
+    /// What the database's clock says.
+    pub now: SystemTime,
+    /// It waits until then, since the clock was moved: what was promised by it is promised anew.
+    pub waits_until: Option<SystemTime>,
+    /// It was stopped, and why.
+    pub stopped: Option<String>,
+}

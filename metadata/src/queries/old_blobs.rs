@@ -1,0 +1,103 @@
+//! Blobs that no repository holds. The row goes in the transaction that condemns the object, and the row is what a pusher
+//! of the same digest would have to find: a flag on it would not stop him.
+
+use super::blobs::{digest, size};
+use super::dialect::{review_list, skip_locked};
+use super::reviews::{Kind, drop_reviews, id_list, time};
+use super::{Connection, Store, Transaction, garbage, repositories};
+use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Result, Review, ReviewPage, Reviewed};
+use std::collections::HashSet;
+
+statements! {
+    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, b.digest, b.size, \
+        (SELECT r.name FROM repository_blobs g JOIN repositories r ON r.id = g.repository_id \
+            WHERE g.blob_id = b.id ORDER BY g.repository_id LIMIT 1) AS held_by \
+        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 3 \
+            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
+            ORDER BY review_after, id1, id2 LIMIT $5) q \
+        LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2";
+    LOCK = concat!("SELECT b.id FROM blobs b WHERE b.id IN (SELECT id1 FROM ", review_list!("$1"),
+        " l) ORDER BY b.id", skip_locked!());
+    UNHELD = concat!("SELECT b.id, COALESCE(b.object_id, 0) AS object_id, b.size FROM ", review_list!("$1"), " l \
+        JOIN blobs b ON b.id = l.id1 WHERE NOT EXISTS (SELECT 1 FROM repository_blobs g WHERE g.blob_id = b.id)");
+    CONDEMN = concat!("INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
+        SELECT o.key, o.backend, o.size, 'no repository holds its blob', e.now, e.delete_after \
+        FROM lease e CROSS JOIN ", review_list!("$1"), " l JOIN objects o ON o.id = l.id2");
+    DELETE = concat!("DELETE FROM blobs WHERE id IN (SELECT id1 FROM ", review_list!("$1"), " l)");
+    DELETE_OBJECTS = concat!("DELETE FROM objects WHERE id IN (SELECT id2 FROM ", review_list!("$1"), " l)");
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id1: i64,
+    id2: i64,
+    review_after: i64,
+    now: i64,
+    digest: Option<Vec<u8>>,
+    size: Option<i64>,
+    held_by: Option<String>,
+}
+
+impl DueRow {
+    fn facts(self) -> Result<Option<BlobFacts>> {
+        let (Some(own), Some(stored)) = (self.digest, self.size) else { return Ok(None) };
+        let held_by = self.held_by.as_deref().map(repositories::name).transpose()?;
+        Ok(Some(BlobFacts { digest: digest(&own)?, size: size(stored)?, held_by }))
+    }
+}
+
+struct Delete {
+    reviews: Vec<Review>,
+    breaker: Breaker,
+}
+
+impl Transaction for Delete {
+    type Output = BlobsOutcome;
+
+    async fn run(&self, connection: &mut Connection) -> Result<BlobsOutcome> {
+        let list = id_list(self.reviews.iter().map(|review| (review.id1, review.id2)));
+        let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
+        let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
+        let unheld: Vec<(i64, i64, i64)> = sqlx::query_as(UNHELD).bind(&list).fetch_all(&mut *connection).await?;
+        let gone: Vec<_> = unheld.into_iter().filter(|(id, ..)| locked.contains(id)).collect();
+        if gone.is_empty() {
+            return Ok(BlobsOutcome::Deleted(Deleted::default()));
+        }
+        let count = gone.len() as u64;
+        if !garbage::allow(connection, self.breaker, count).await? {
+            return Ok(BlobsOutcome::Stopped);
+        }
+        let pairs = id_list(gone.iter().map(|(id, object_id, _)| (*id, *object_id)));
+        for statement in [CONDEMN, DELETE, DELETE_OBJECTS] {
+            sqlx::query(statement).bind(&pairs).execute(&mut *connection).await?;
+        }
+        let ids: HashSet<i64> = gone.iter().map(|(id, ..)| *id).collect();
+        let reviews: Vec<Review> = self.reviews.iter().filter(|review| ids.contains(&review.id1)).copied().collect();
+        drop_reviews(connection, Kind::Blob, &reviews).await?;
+        let bytes = gone.iter().map(|(.., stored)| size(*stored)).sum::<Result<u64>>()?;
+        Ok(BlobsOutcome::Deleted(Deleted { count, bytes }))
+    }
+}
+
+impl Store {
+    pub(crate) async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
+        let rows: Vec<DueRow> = sqlx::query_as(DUE)
+            .bind((!page.only_due).then_some(i64::MAX))
+            .bind(page.after.due)
+            .bind(page.after.id1)
+            .bind(page.after.id2)
+            .bind(i64::from(page.limit))
+            .fetch_all(self.reads())
+            .await?;
+        let now = time(rows.first().map_or(0, |row| row.now))?;
+        let found = rows.into_iter().map(|row| {
+            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
+            Ok((review, row.facts()?))
+        });
+        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
+    pub(crate) async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {
+        self.write(Delete { reviews, breaker }).await
+    }
+}

@@ -1,0 +1,116 @@
+//! Holds on blobs that nobody needs any more: their lease has ended, and no manifest of the repository names the blob. The
+//! foreign key of `manifest_blobs` would refuse the delete of one that is named.
+
+use super::blobs::{digest, size};
+use super::dialect::{review_list, skip_locked};
+use super::reviews::{Kind, drop_reviews, id_list, time};
+use super::{Connection, Store, Transaction, repositories};
+use crate::cache::Change;
+use crate::{CondemnedGrant, Deleted, GrantFacts, Result, Review, ReviewPage, Reviewed};
+use std::collections::HashSet;
+
+statements! {
+    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
+        (SELECT m.digest FROM manifest_blobs n JOIN manifests m ON m.id = n.manifest_id \
+            WHERE n.repository_id = q.id1 AND n.blob_id = q.id2 ORDER BY m.id LIMIT 1) AS needed_by \
+        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 2 \
+            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
+            ORDER BY review_after, id1, id2 LIMIT $5) q \
+        LEFT JOIN repository_blobs g ON g.repository_id = q.id1 AND g.blob_id = q.id2 \
+        LEFT JOIN blobs b ON b.id = g.blob_id LEFT JOIN repositories r ON r.id = g.repository_id \
+        ORDER BY q.review_after, q.id1, q.id2";
+    LOCK = concat!("SELECT g.repository_id, g.blob_id FROM repository_blobs g WHERE (g.repository_id, g.blob_id) IN \
+        (SELECT id1, id2 FROM ", review_list!("$1"), " l) ORDER BY g.blob_id, g.repository_id", skip_locked!());
+    UNKEPT = concat!("SELECT g.repository_id, g.blob_id, b.size FROM ", review_list!("$1"), " l \
+        JOIN repository_blobs g ON g.repository_id = l.id1 AND g.blob_id = l.id2 JOIN blobs b ON b.id = g.blob_id \
+        WHERE g.expires_at <= (SELECT now FROM clock) AND NOT EXISTS (SELECT 1 FROM manifest_blobs n \
+            WHERE n.repository_id = g.repository_id AND n.blob_id = g.blob_id)");
+    DELETE = concat!("DELETE FROM repository_blobs WHERE (repository_id, blob_id) IN \
+        (SELECT id1, id2 FROM ", review_list!("$1"), " l)");
+    // Nobody can be promised a blob that no repository holds: there is nothing to wait for.
+    HASTEN = concat!("UPDATE gc_queue SET review_after = (SELECT now FROM clock) WHERE kind = 3 AND id2 = 0 AND id1 IN \
+        (SELECT id2 FROM ", review_list!("$1"), " l)");
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id1: i64,
+    id2: i64,
+    review_after: i64,
+    now: i64,
+    name: Option<String>,
+    digest: Option<Vec<u8>>,
+    size: Option<i64>,
+    expires_at: Option<i64>,
+    needed_by: Option<Vec<u8>>,
+}
+
+impl DueRow {
+    fn facts(self) -> Result<Option<GrantFacts>> {
+        let (Some(name), Some(own), Some(stored), Some(expires_at)) =
+            (self.name, self.digest, self.size, self.expires_at)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(GrantFacts {
+            repository: repositories::name(&name)?,
+            digest: digest(&own)?,
+            size: size(stored)?,
+            expires_at: time(expires_at)?,
+            needed_by: self.needed_by.as_deref().map(digest).transpose()?,
+        }))
+    }
+}
+
+struct Delete(Vec<CondemnedGrant>);
+
+impl Transaction for Delete {
+    type Output = Deleted;
+
+    fn changes(&self) -> Vec<Change> {
+        self.0.iter().map(|condemned| Change::Blob(condemned.repository.clone(), condemned.digest)).collect()
+    }
+
+    async fn run(&self, connection: &mut Connection) -> Result<Deleted> {
+        let list = id_list(self.0.iter().map(|found| (found.review.id1, found.review.id2)));
+        let locked: Vec<(i64, i64)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
+        let locked: HashSet<(i64, i64)> = locked.into_iter().collect();
+        let unkept: Vec<(i64, i64, i64)> = sqlx::query_as(UNKEPT).bind(&list).fetch_all(&mut *connection).await?;
+        let gone: Vec<_> = unkept.into_iter().filter(|(id1, id2, _)| locked.contains(&(*id1, *id2))).collect();
+        if gone.is_empty() {
+            return Ok(Deleted::default());
+        }
+        let ids: HashSet<(i64, i64)> = gone.iter().map(|(id1, id2, _)| (*id1, *id2)).collect();
+        let list = id_list(ids.iter().copied());
+        sqlx::query(DELETE).bind(&list).execute(&mut *connection).await?;
+        sqlx::query(HASTEN).bind(&list).execute(&mut *connection).await?;
+        let reviews = self.0.iter().map(|found| found.review);
+        let reviews: Vec<Review> = reviews.filter(|review| ids.contains(&(review.id1, review.id2))).collect();
+        drop_reviews(connection, Kind::Grant, &reviews).await?;
+        let bytes = gone.iter().map(|(.., stored)| size(*stored)).sum::<Result<u64>>()?;
+        Ok(Deleted { count: gone.len() as u64, bytes })
+    }
+}
+
+impl Store {
+    pub(crate) async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
+        let rows: Vec<DueRow> = sqlx::query_as(DUE)
+            .bind((!page.only_due).then_some(i64::MAX))
+            .bind(page.after.due)
+            .bind(page.after.id1)
+            .bind(page.after.id2)
+            .bind(i64::from(page.limit))
+            .fetch_all(self.reads())
+            .await?;
+        let now = time(rows.first().map_or(0, |row| row.now))?;
+        let found = rows.into_iter().map(|row| {
+            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
+            Ok((review, row.facts()?))
+        });
+        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
+    pub(crate) async fn delete_unkept_grants(&self, condemned: Vec<CondemnedGrant>) -> Result<Deleted> {
+        self.write(Delete(condemned)).await
+    }
+}

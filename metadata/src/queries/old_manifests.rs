@@ -1,0 +1,127 @@
+//! Manifests that nothing keeps. They are locked, looked at, and deleted by three statements: one that waits for a lock
+//! sees of other tables what was there before it waited, so only a statement that begins with the locks held sees the tag
+//! that came in between (READ COMMITTED).
+
+use super::blobs::{digest, size};
+use super::dialect::{review_list, skip_locked};
+use super::reviews::{Kind, drop_reviews, id_list, json_list, stored_time, time};
+use super::{Connection, Store, Transaction, repositories};
+use crate::cache::Change;
+use crate::{CondemnedManifest, Deleted, Error, ManifestFacts, Result, Review, ReviewPage, Reviewed};
+use std::collections::HashSet;
+
+statements! {
+    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, r.name, m.digest, m.size, m.config_media_type, m.pushed_at, \
+        m.last_pulled_at, m.untagged_since, \
+        (SELECT t.name FROM tags t WHERE t.manifest_id = m.id ORDER BY t.name LIMIT 1) AS tag, \
+        (SELECT p.digest FROM manifest_children e JOIN manifests p ON p.id = e.parent_id \
+            WHERE e.repository_id = m.repository_id AND e.child_id = m.id ORDER BY p.id LIMIT 1) AS parent, \
+        (SELECT s.digest FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
+            AS subject \
+        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 1 \
+            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
+            ORDER BY review_after, id1, id2 LIMIT $5) q \
+        LEFT JOIN manifests m ON m.id = q.id2 LEFT JOIN repositories r ON r.id = m.repository_id \
+        ORDER BY q.review_after, q.id1, q.id2";
+    LOCK = concat!("SELECT m.id FROM manifests m WHERE m.id IN (SELECT id2 FROM ", review_list!("$1"),
+        " l) ORDER BY m.id", skip_locked!());
+    UNKEPT = concat!("SELECT m.id, m.size FROM ", review_list!("$1"), " l JOIN manifests m ON m.id = l.id2 \
+        WHERE m.untagged_since = l.other \
+        AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = m.id) \
+        AND NOT EXISTS (SELECT 1 FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
+        AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest)");
+    DELETE = concat!("DELETE FROM manifests WHERE id IN (SELECT id1 FROM ", review_list!("$1"), " l)");
+}
+
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    id1: i64,
+    id2: i64,
+    review_after: i64,
+    now: i64,
+    name: Option<String>,
+    digest: Option<Vec<u8>>,
+    size: Option<i64>,
+    config_media_type: Option<String>,
+    pushed_at: Option<i64>,
+    last_pulled_at: Option<i64>,
+    untagged_since: Option<i64>,
+    tag: Option<String>,
+    parent: Option<Vec<u8>>,
+    subject: Option<Vec<u8>>,
+}
+
+impl DueRow {
+    fn facts(self) -> Result<Option<ManifestFacts>> {
+        let (Some(name), Some(own), Some(stored), Some(pushed_at)) =
+            (self.name, self.digest, self.size, self.pushed_at)
+        else {
+            return Ok(None);
+        };
+        let damaged = |reason: String| Error::Damaged { table: "tags", reason };
+        Ok(Some(ManifestFacts {
+            repository: repositories::name(&name)?,
+            digest: digest(&own)?,
+            size: size(stored)?,
+            config_media_type: self.config_media_type,
+            pushed_at: time(pushed_at)?,
+            last_pulled_at: self.last_pulled_at.map(time).transpose()?,
+            untagged_since: self.untagged_since.map(time).transpose()?,
+            tag: self.tag.map(|tag| tag.parse().map_err(|error| damaged(format!("{tag}: {error}")))).transpose()?,
+            parent: self.parent.as_deref().map(digest).transpose()?,
+            subject: self.subject.as_deref().map(digest).transpose()?,
+        }))
+    }
+}
+
+struct Delete(Vec<CondemnedManifest>);
+
+impl Transaction for Delete {
+    type Output = Deleted;
+
+    fn changes(&self) -> Vec<Change> {
+        let repositories: HashSet<_> = self.0.iter().map(|condemned| &condemned.repository).collect();
+        repositories.into_iter().map(|repository| Change::Repository(repository.clone())).collect()
+    }
+
+    async fn run(&self, connection: &mut Connection) -> Result<Deleted> {
+        let list = json_list(self.0.iter().map(|found| (found.review, stored_time(found.untagged_since))));
+        let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
+        let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
+        let unkept: Vec<(i64, i64)> = sqlx::query_as(UNKEPT).bind(&list).fetch_all(&mut *connection).await?;
+        let gone: Vec<_> = unkept.into_iter().filter(|(id, _)| locked.contains(id)).collect();
+        if gone.is_empty() {
+            return Ok(Deleted::default());
+        }
+        let ids: HashSet<i64> = gone.iter().map(|(id, _)| *id).collect();
+        sqlx::query(DELETE).bind(id_list(ids.iter().map(|id| (*id, 0)))).execute(&mut *connection).await?;
+        let reviews: Vec<Review> = self.0.iter().map(|found| found.review).collect();
+        let reviews: Vec<Review> = reviews.into_iter().filter(|review| ids.contains(&review.id2)).collect();
+        drop_reviews(connection, Kind::Manifest, &reviews).await?;
+        let bytes = gone.iter().map(|(_, stored)| size(*stored)).sum::<Result<u64>>()?;
+        Ok(Deleted { count: gone.len() as u64, bytes })
+    }
+}
+
+impl Store {
+    pub(crate) async fn review_manifests(&self, page: ReviewPage) -> Result<Reviewed<ManifestFacts>> {
+        let rows: Vec<DueRow> = sqlx::query_as(DUE)
+            .bind((!page.only_due).then_some(i64::MAX))
+            .bind(page.after.due)
+            .bind(page.after.id1)
+            .bind(page.after.id2)
+            .bind(i64::from(page.limit))
+            .fetch_all(self.reads())
+            .await?;
+        let now = time(rows.first().map_or(0, |row| row.now))?;
+        let found = rows.into_iter().map(|row| {
+            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
+            Ok((review, row.facts()?))
+        });
+        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
+    pub(crate) async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {
+        self.write(Delete(condemned)).await
+    }
+}

@@ -1,0 +1,72 @@
+//! `longshore gc`: a pass of garbage collection at once, or leave for it to go on. The server runs the same passes.
+
+use super::FOUND;
+use crate::cli::{GcOptions, OutputFormat, SettingsSources};
+use anyhow::{Context as _, Result};
+use longshore_config::Settings;
+use longshore_gc::{Collected, Collector, Halt, Rules};
+use longshore_metadata::{Breaker, Deleted};
+use longshore_storage::Storage;
+use std::process::ExitCode;
+
+/// So many blobs are never too many to delete in a day.
+const FLOOR: u64 = 1000;
+
+pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
+    let settings = super::load(sources)?.settings;
+    let storage = Storage::open(&settings.storage).await?;
+    let metadata = super::connect(&settings).await?;
+    metadata.migrate().await?;
+    if options.resume {
+        metadata.resume_collection().await?;
+    }
+    let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules(&settings) });
+    let collected = collector.pass().await.context("the pass did not come to its end")?;
+    metadata.close().await;
+    match options.output {
+        OutputFormat::Text => print!("{}", text(&collected)),
+        OutputFormat::Json => println!("{}", json(&collected)),
+    }
+    Ok(if collected.halt.is_some() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+/// What the operator decides, as the settings say it.
+pub(super) fn rules(settings: &Settings) -> Rules {
+    let gc = &settings.gc;
+    Rules { undo: gc.undo, breaker: Breaker { percent: gc.breaker, floor: FLOOR }, share: gc.share }
+}
+
+fn steps(collected: &Collected) -> [(&'static str, Deleted); 4] {
+    let Collected { manifests, grants, blobs, objects, .. } = *collected;
+    [("manifests", manifests), ("grants", grants), ("blobs", blobs), ("objects", objects)]
+}
+
+fn halt(halt: &Halt) -> String {
+    match halt {
+        Halt::Until(time) => {
+            let time = humantime::format_rfc3339_seconds(*time);
+            format!("the clock was moved: garbage collection waits until {time} (--resume goes on at once)")
+        }
+        Halt::Stopped(why) => format!("garbage collection was stopped: {why} (--resume lets it)"),
+    }
+}
+
+fn text(collected: &Collected) -> String {
+    let mut lines = vec![format!("{:<10} {:>9} expired", "uploads", collected.uploads)];
+    let deleted = |(name, deleted): (&str, Deleted)| {
+        format!("{name:<10} {:>9} deleted {:>16} bytes", deleted.count, deleted.bytes)
+    };
+    lines.extend(steps(collected).map(deleted));
+    lines.extend(collected.halt.as_ref().map(halt));
+    lines.join("\n") + "\n"
+}
+
+fn json(collected: &Collected) -> serde_json::Value {
+    let deleted = |deleted: Deleted| serde_json::json!({ "count": deleted.count, "bytes": deleted.bytes });
+    let mut answer = serde_json::json!({ "uploads": { "count": collected.uploads } });
+    for (name, step) in steps(collected) {
+        answer[name] = deleted(step);
+    }
+    answer["halt"] = collected.halt.as_ref().map(halt).into();
+    answer
+}

@@ -1,0 +1,93 @@
+//! What garbage collection did, in numbers and in the log.
+
+use longshore_gc::{Collected, Error, Halt};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Numbers of garbage collection.
+#[derive(Debug, Default)]
+pub(super) struct CollectionMetrics {
+    uploads: Counter,
+    manifests: Counter,
+    grants: Counter,
+    blobs: Counter,
+    objects: Counter,
+    freed_bytes: Counter,
+    failures: Counter,
+    last_success: Gauge,
+    is_halted: Gauge,
+    overdue: Gauge,
+}
+
+impl CollectionMetrics {
+    pub(super) fn register(&self, ours: &mut Registry) {
+        ours.register("gc_uploads_expired", "Upload sessions that expired", self.uploads.clone());
+        ours.register("gc_manifests_deleted", "Manifests that nothing kept any more", self.manifests.clone());
+        ours.register("gc_grants_deleted", "Holds of repositories on blobs that ended", self.grants.clone());
+        ours.register("gc_blobs_deleted", "Blobs that no repository held", self.blobs.clone());
+        ours.register("gc_objects_deleted", "Objects whose bytes were deleted", self.objects.clone());
+        ours.register("gc_freed_bytes", "Bytes of those objects", self.freed_bytes.clone());
+        ours.register("gc_failures", "Garbage collection passes that failed", self.failures.clone());
+        let about = "When garbage collection last came to its end";
+        ours.register("gc_last_success_timestamp_seconds", about, self.last_success.clone());
+        ours.register("gc_halted", "Whether garbage collection waits or was stopped", self.is_halted.clone());
+        let about = "For how long the oldest review has been due";
+        ours.register("gc_overdue_seconds", about, self.overdue.clone());
+    }
+
+    /// Counts a pass, and logs it if it did or failed anything.
+    pub(super) fn passed(&self, outcome: &Result<Collected, Error>) {
+        match outcome {
+            Ok(collected) => self.count(collected),
+            Err(error) => {
+                self.failures.inc();
+                tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
+            }
+        }
+    }
+
+    fn count(&self, collected: &Collected) {
+        self.uploads.inc_by(collected.uploads);
+        self.manifests.inc_by(collected.manifests.count);
+        self.grants.inc_by(collected.grants.count);
+        self.blobs.inc_by(collected.blobs.count);
+        self.objects.inc_by(collected.objects.count);
+        self.freed_bytes.inc_by(collected.objects.bytes);
+        self.overdue.set(whole_seconds(collected.overdue));
+        self.is_halted.set(i64::from(collected.halt.is_some()));
+        match &collected.halt {
+            None => {
+                self.last_success.set(seconds_of(SystemTime::now()));
+            }
+            Some(Halt::Until(time)) => tracing::warn!(
+                until = %humantime::format_rfc3339_seconds(*time),
+                "garbage collection waits: the clock was moved"
+            ),
+            Some(Halt::Stopped(why)) => {
+                tracing::error!(why, "garbage collection was stopped: see longshore gc --dry-run and --resume");
+            }
+        }
+        if !collected.is_nothing() {
+            tracing::info!(
+                uploads = collected.uploads,
+                manifests = collected.manifests.count,
+                grants = collected.grants.count,
+                blobs = collected.blobs.count,
+                objects = collected.objects.count,
+                freed_bytes = collected.objects.bytes,
+                "collected garbage"
+            );
+        }
+    }
+}
+
+fn seconds_of(time: SystemTime) -> i64 {
+    whole_seconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
