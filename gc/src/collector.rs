@@ -60,6 +60,11 @@ impl Collector {
         Self(House { metadata, storage, rules, clock: Clock::default(), pace })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(house: House) -> Self {
+        Self(house)
+    }
+
     /// One pass over all steps, until none of them finds anything more to do.
     ///
     /// # Errors
@@ -112,78 +117,34 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_metadata::{ConnectOptions, Lifetimes, NewUpload, UploadAddress, UploadId};
-    use longshore_oci::Algorithm;
-    use longshore_storage::{BlobHasher, Error as StorageError, FileStore, ObjectKey};
+    use crate::place::{Place, place};
+    use longshore_metadata::{PutManifest, PutManifestOutcome};
+    use longshore_oci::{Algorithm, Digest};
 
-    struct Place {
-        house: House,
-        folder: tempfile::TempDir,
-    }
-
-    async fn place(object_delay: Duration) -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
-        let options =
-            ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let metadata = Metadata::connect(&options).await.unwrap();
-        metadata.migrate().await.unwrap();
-        let promise = Duration::from_secs(60);
-        metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
-        let storage = Storage::Files(FileStore::open(folder.path(), 0).unwrap());
-        let house = House { metadata, storage, rules: Rules::default(), clock: Clock::default(), pace: Pace::new(100) };
-        Place { house, folder }
-    }
+    const HOUR: Duration = Duration::from_secs(3600);
 
     /// That was never recorded to have any bytes.
     fn one_object() -> Deleted {
         Deleted { count: 1, bytes: 0 }
     }
 
-    impl Place {
-        /// A session with an object of a few bytes.
-        async fn upload(&self, lifetime: Duration) -> (UploadAddress, ObjectKey) {
-            let repository: longshore_oci::RepositoryName = "app".parse().unwrap();
-            let hasher = BlobHasher::new(Algorithm::Sha256);
-            let upload =
-                NewUpload { repository: repository.clone(), principal: None, hash_state: hasher.save(), lifetime };
-            let id: UploadId = self.house.metadata.begin_upload(upload).await.unwrap();
-            let key = ObjectKey::random();
-            assert!(self.house.metadata.attach_object(id, 0, &key.to_string(), FileStore::BACKEND).await.unwrap());
-            self.house.storage.create(key.clone(), hasher, b"bytes".to_vec()).await.unwrap();
-            (UploadAddress { repository, id, principal: None }, key)
-        }
-
-        async fn is_there(&self, key: &ObjectKey) -> bool {
-            match self.house.storage.read(key, 0..5).await {
-                Ok(_) => true,
-                Err(StorageError::Lost { .. }) => false,
-                Err(error) => panic!("{error}"),
-            }
-        }
-
-        async fn pass(&self) -> Collected {
-            Collector(self.house.clone()).pass().await.unwrap()
-        }
-    }
-
     #[tokio::test]
     async fn an_expired_upload_goes_with_its_bytes_and_an_open_one_stays() {
         let place = place(Duration::ZERO).await;
         let (_, expired) = place.upload(Duration::ZERO).await;
-        let (open, kept) = place.upload(Duration::from_secs(3600)).await;
+        let (open, kept) = place.upload(HOUR).await;
         assert_eq!(place.pass().await, Collected { uploads: 1, objects: one_object(), ..Collected::default() });
         assert!(!place.is_there(&expired).await);
         assert!(place.is_there(&kept).await);
-        assert!(place.house.metadata.find_upload(open).await.unwrap().is_some());
+        assert!(place.metadata.find_upload(open).await.unwrap().is_some());
         assert_eq!(place.pass().await, Collected::default());
     }
 
     #[tokio::test]
     async fn condemned_bytes_stay_until_their_time_has_come() {
-        let place = place(Duration::from_secs(3600)).await;
-        let (address, key) = place.upload(Duration::from_secs(3600)).await;
-        assert!(place.house.metadata.cancel_upload(address).await.unwrap());
+        let place = place(HOUR).await;
+        let (address, key) = place.upload(HOUR).await;
+        assert!(place.metadata.cancel_upload(address).await.unwrap());
         assert_eq!(place.pass().await, Collected::default());
         assert!(place.is_there(&key).await);
     }
@@ -191,27 +152,85 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_are_gone_already_are_no_error() {
         let place = place(Duration::ZERO).await;
-        let (address, key) = place.upload(Duration::from_secs(3600)).await;
-        assert!(place.house.metadata.cancel_upload(address).await.unwrap());
-        place.house.storage.delete(&key, 5, None).await.unwrap();
+        let (address, key) = place.upload(HOUR).await;
+        assert!(place.metadata.cancel_upload(address).await.unwrap());
+        place.storage.delete(&key, 5, None).await.unwrap();
         assert_eq!(place.pass().await, Collected { objects: one_object(), ..Collected::default() });
     }
 
     #[tokio::test]
     async fn one_object_that_cannot_be_deleted_holds_up_no_other() {
         let place = place(Duration::ZERO).await;
-        let (stuck, stuck_key) = place.upload(Duration::from_secs(3600)).await;
-        let (other, other_key) = place.upload(Duration::from_secs(3600)).await;
+        let (stuck, stuck_key) = place.upload(HOUR).await;
+        let (other, other_key) = place.upload(HOUR).await;
         // A folder in the place of its file.
-        place.house.storage.delete(&stuck_key, 5, None).await.unwrap();
+        place.storage.delete(&stuck_key, 5, None).await.unwrap();
         let name = stuck_key.to_string().split_off("objects/".len());
         let file = place.folder.path().join("objects").join(&name[30..]).join(&name);
         std::fs::create_dir(&file).unwrap();
         for address in [stuck, other] {
-            assert!(place.house.metadata.cancel_upload(address).await.unwrap());
+            assert!(place.metadata.cancel_upload(address).await.unwrap());
         }
-        let outcome = Collector(place.house.clone()).pass().await;
+        let outcome = place.collector().pass().await;
         assert!(matches!(outcome, Err(Error::Storage(_))), "{outcome:?}");
         assert!(!place.is_there(&other_key).await);
+    }
+
+    /// Everything goes as soon as nothing keeps it, step by step, until nothing is left.
+    #[tokio::test]
+    async fn what_is_kept_stays_and_the_rest_goes_to_its_last_byte() {
+        let place = Place { rules: Rules { undo: Duration::ZERO, ..Rules::default() }, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        for name in ["kept", "loose"] {
+            place.push_object("app", name).await;
+            place.push_manifest("app", &format!("manifest of {name}"), &[name], &[]).await;
+        }
+        let body = "index";
+        let index = PutManifest {
+            children: vec![Digest::of(Algorithm::Sha256, b"manifest of kept")],
+            tags: vec!["latest".parse().unwrap()],
+            ..Place::manifest("app", body, &[])
+        };
+        assert_eq!(place.metadata.put_manifest(index).await.unwrap(), PutManifestOutcome::Stored);
+        let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
+        let going: Vec<_> = preview.going.iter().map(|going| going.digest).collect();
+        assert_eq!(going, [Digest::of(Algorithm::Sha256, b"manifest of loose")]);
+
+        let mut total = (0, 0, 0, 0);
+        loop {
+            let collected = place.collector().pass().await.unwrap();
+            assert_eq!(collected.halt, None);
+            if collected.is_nothing() {
+                break;
+            }
+            total.0 += collected.manifests.count;
+            total.1 += collected.grants.count;
+            total.2 += collected.blobs.bytes;
+            total.3 += collected.objects.bytes;
+        }
+        assert_eq!(total, (1, 1, "loose".len() as u64, "loose".len() as u64));
+        assert_eq!(preview.freed.bytes, "loose".len() as u64 + "manifest of loose".len() as u64);
+        let app = "app".parse().unwrap();
+        for (content, is_there) in [("kept", true), ("loose", false)] {
+            let digest = Digest::of(Algorithm::Sha256, content.as_bytes());
+            assert_eq!(place.metadata.find_blob(&app, &digest).await.unwrap().is_some(), is_there, "{content}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_collection_that_was_stopped_deletes_nothing_until_it_is_let_go_on() {
+        let breaker = longshore_metadata::Breaker { percent: 1, floor: 0 };
+        let rules = Rules { undo: Duration::ZERO, breaker, ..Rules::default() };
+        let place = Place { rules, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        place.push_object("app", "blob").await;
+        let collected = place.collector().pass().await.unwrap();
+        assert_eq!((collected.grants.count, collected.blobs.count), (1, 0));
+        assert!(matches!(collected.halt, Some(Halt::Stopped(_))), "{:?}", collected.halt);
+        let collected = place.collector().pass().await.unwrap();
+        assert!(collected.is_nothing() && collected.halt.is_some());
+        place.metadata.resume_collection().await.unwrap();
+        let collected = place.collector().pass().await.unwrap();
+        assert_eq!((collected.blobs.count, collected.objects.count, collected.halt), (1, 1, None));
     }
 }

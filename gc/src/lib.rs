@@ -8,11 +8,15 @@ mod grants;
 mod manifests;
 mod objects;
 mod pace;
+#[cfg(test)]
+mod place;
+mod preview;
 mod rules;
 mod uploads;
 mod verdict;
 
 pub use collector::{Collected, Collector, Halt};
+pub use preview::{Going, Preview, Share, Staying, preview, why};
 pub use rules::Rules;
 pub use verdict::{Reason, Verdict};
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 /// what happens to the same thing later queues it anew, and nothing that is done for this review undoes that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Review {
+    /// The repository, or the blob.
     pub(crate) id1: i64,
     pub(crate) id2: i64,
     pub(crate) due: i64,
@@ -15,6 +16,21 @@ pub struct Review {
 impl Review {
     /// Where a reading of the queue begins.
     pub const FIRST: Self = Self { id1: i64::MIN, id2: i64::MIN, due: i64::MIN };
+
+    /// Of a hold on a blob: what all holds on that blob have in common, and others have not.
+    pub fn blob(&self) -> i64 {
+        self.id2
+    }
+
+    /// The same thing, whenever its review is due.
+    pub fn thing(&self) -> Self {
+        Self { due: 0, ..*self }
+    }
+
+    /// When it is due.
+    pub fn due(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(u64::try_from(self.due).unwrap_or_default())
+    }
 }
 
 /// What a row of the queue speaks of.
@@ -97,6 +113,38 @@ pub struct BlobFacts {
     pub held_by: Option<RepositoryName>,
 }
 
+/// A manifest that others keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptManifest {
+    /// Names it to other calls.
+    pub review: Review,
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// Of its body, in bytes.
+    pub size: u64,
+    /// How many tags and manifests keep it.
+    pub keepers: u64,
+}
+
+/// A blob that a manifest needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeededBlob {
+    /// Names the repository's hold on it to other calls.
+    pub review: Review,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// How many manifests of the repository need it.
+    pub users: u64,
+    /// How many repositories hold it.
+    pub holders: u64,
+}
+
 /// A manifest to delete, if it is still as it was found.
 #[derive(Debug, Clone)]
 pub struct CondemnedManifest {
@@ -133,6 +181,17 @@ impl std::ops::AddAssign for Deleted {
         self.count += more.count;
         self.bytes += more.bytes;
     }
+}
+
+/// What is condemned and waits until the reads that are under way have ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaitingBytes {
+    /// How many objects.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them may go.
+    pub first: Option<SystemTime>,
 }
 
 /// How many blobs a collection may delete before it is taken for a mistake.

@@ -29,7 +29,7 @@ use durability::Durability;
 pub use error::Error;
 pub use garbage::{
     BlobFacts, BlobsOutcome, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts,
-    ManifestFacts, Review, ReviewPage, Reviewed,
+    KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
 pub use pulls::{ManifestPulls, TagPulls};
 pub use records::{
@@ -305,6 +305,35 @@ impl Metadata {
     /// Blobs whose review is due, each with what keeps it.
     pub async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
         on_engine!(self.review_blobs(page))
+    }
+
+    /// A manifest with what keeps it, whether a review of it is due or not.
+    pub async fn manifest_facts(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(Review, ManifestFacts)>> {
+        on_engine!(self.manifest_facts(repository, digest))
+    }
+
+    /// The children of these indexes and the referrers of these subjects: once for each that keeps them.
+    pub async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
+        on_engine!(self.manifests_kept_by(keepers))
+    }
+
+    /// The blobs that these manifests need: once for each manifest.
+    pub async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
+        on_engine!(self.blobs_needed_by(manifests))
+    }
+
+    /// For each of these holds, how many repositories hold its blob.
+    pub async fn count_holders(&self, grants: &[Review]) -> Result<Vec<(Review, u64)>> {
+        on_engine!(self.count_holders(grants))
+    }
+
+    /// Objects that are condemned and whose bytes are there still.
+    pub async fn waiting_bytes(&self) -> Result<WaitingBytes> {
+        on_engine!(self.waiting_bytes())
     }
 
     /// Ends reviews of manifests that stay: whatever takes away what keeps them queues them anew. Those with a time are

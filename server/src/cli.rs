@@ -47,14 +47,30 @@ pub(crate) enum Command {
 }
 
 /// How to collect garbage.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct GcOptions {
+    /// Delete nothing: show what would go, how much that is, and what stays until when and why.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) dry_run: bool,
     /// Go on although the clock was moved, or much would be deleted.
     #[arg(long)]
     pub(crate) resume: bool,
     /// How to say what was done.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) output: OutputFormat,
+    /// Something else than a pass.
+    #[command(subcommand)]
+    pub(crate) action: Option<GcAction>,
+}
+
+/// What else to do about garbage.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum GcAction {
+    /// Say why a manifest stays, or that it goes.
+    Why {
+        /// NAME:TAG or NAME@DIGEST.
+        name: String,
+    },
 }
 
 /// How a command says what it found.

@@ -134,6 +134,9 @@ gc:
   promise: 24h
   upload_expiry: 24h
   object_delay: 1h
+  undo: 7d
+  breaker: 10
+  share: 50
 log:
   level: info
   format: auto

@@ -4,9 +4,10 @@ use super::blobs::size;
 use super::dialect::{skip_locked, text_list};
 use super::parts::SessionObjects;
 use super::repositories::microseconds;
+use super::reviews::time;
 use super::uploads::end_session;
 use super::{Batch, Connection, Store, Transaction};
-use crate::{ExpiredUploads, Result, Tombstone};
+use crate::{ExpiredUploads, Result, Tombstone, WaitingBytes};
 use std::time::Duration;
 
 statements! {
@@ -17,6 +18,8 @@ statements! {
     HOLD = concat!("UPDATE tombstones SET attempts = attempts + 1, claimed_until = (SELECT now FROM clock) + $2 \
         WHERE key IN ", text_list!("$1"));
     DROP = "DELETE FROM tombstones WHERE key = $1";
+    WAITING = "SELECT count(*), CAST(COALESCE(SUM(size), 0) AS BIGINT), MIN(not_before) FROM tombstones \
+        WHERE not_before >= 0";
 }
 
 #[derive(sqlx::FromRow)]
@@ -84,6 +87,11 @@ impl Store {
 
     pub(crate) async fn claim_tombstones(&self, limit: u32, hold: Duration) -> Result<Vec<Tombstone>> {
         self.write(ClaimTombstones { limit, hold }).await
+    }
+
+    pub(crate) async fn waiting_bytes(&self) -> Result<WaitingBytes> {
+        let (count, stored, first): (i64, i64, Option<i64>) = sqlx::query_as(WAITING).fetch_one(self.reads()).await?;
+        Ok(WaitingBytes { count: size(count)?, bytes: size(stored)?, first: first.map(time).transpose()? })
     }
 
     pub(crate) async fn drop_tombstone(&self, key: &str) -> Result<()> {

@@ -6,8 +6,8 @@ use super::dialect::{review_list, skip_locked};
 use super::reviews::{Kind, drop_reviews, id_list, time};
 use super::{Connection, Store, Transaction, repositories};
 use crate::cache::Change;
-use crate::{CondemnedGrant, Deleted, GrantFacts, Result, Review, ReviewPage, Reviewed};
-use std::collections::HashSet;
+use crate::{CondemnedGrant, Deleted, GrantFacts, NeededBlob, Result, Review, ReviewPage, Reviewed};
+use std::collections::{HashMap, HashSet};
 
 statements! {
     DUE = "SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
@@ -19,6 +19,14 @@ statements! {
         LEFT JOIN repository_blobs g ON g.repository_id = q.id1 AND g.blob_id = q.id2 \
         LEFT JOIN blobs b ON b.id = g.blob_id LEFT JOIN repositories r ON r.id = g.repository_id \
         ORDER BY q.review_after, q.id1, q.id2";
+    // What manifests need: each with how many manifests of the repository need it, and how many repositories hold it.
+    NEEDED_BY = concat!("SELECT n.repository_id, n.blob_id, r.name, b.digest, b.size, \
+        (SELECT count(*) FROM manifest_blobs o WHERE o.repository_id = n.repository_id AND o.blob_id = n.blob_id) AS users, \
+        (SELECT count(*) FROM repository_blobs g WHERE g.blob_id = n.blob_id) AS holders \
+        FROM ", review_list!("$1"), " l JOIN manifest_blobs n ON n.manifest_id = l.id2 JOIN blobs b ON b.id = n.blob_id \
+        JOIN repositories r ON r.id = n.repository_id ORDER BY n.blob_id, n.repository_id");
+    HOLDERS = concat!("SELECT b.id, count(*) AS holders FROM ", review_list!("$1"), " l JOIN blobs b ON b.id = l.id2 \
+        JOIN repository_blobs g ON g.blob_id = b.id GROUP BY b.id");
     LOCK = concat!("SELECT g.repository_id, g.blob_id FROM repository_blobs g WHERE (g.repository_id, g.blob_id) IN \
         (SELECT id1, id2 FROM ", review_list!("$1"), " l) ORDER BY g.blob_id, g.repository_id", skip_locked!());
     UNKEPT = concat!("SELECT g.repository_id, g.blob_id, b.size FROM ", review_list!("$1"), " l \
@@ -59,6 +67,30 @@ impl DueRow {
             expires_at: time(expires_at)?,
             needed_by: self.needed_by.as_deref().map(digest).transpose()?,
         }))
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct NeededRow {
+    repository_id: i64,
+    blob_id: i64,
+    name: String,
+    digest: Vec<u8>,
+    size: i64,
+    users: i64,
+    holders: i64,
+}
+
+impl NeededRow {
+    fn blob(self) -> Result<NeededBlob> {
+        Ok(NeededBlob {
+            review: Review { id1: self.repository_id, id2: self.blob_id, due: 0 },
+            repository: repositories::name(&self.name)?,
+            digest: digest(&self.digest)?,
+            size: size(self.size)?,
+            users: size(self.users)?,
+            holders: size(self.holders)?,
+        })
     }
 }
 
@@ -108,6 +140,20 @@ impl Store {
             Ok((review, row.facts()?))
         });
         Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
+    pub(crate) async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
+        let list = id_list(manifests.iter().map(|review| (review.id1, review.id2)));
+        let rows: Vec<NeededRow> = sqlx::query_as(NEEDED_BY).bind(list).fetch_all(self.reads()).await?;
+        rows.into_iter().map(NeededRow::blob).collect()
+    }
+
+    pub(crate) async fn count_holders(&self, grants: &[Review]) -> Result<Vec<(Review, u64)>> {
+        let list = id_list(grants.iter().map(|review| (review.id1, review.id2)));
+        let rows: Vec<(i64, i64)> = sqlx::query_as(HOLDERS).bind(list).fetch_all(self.reads()).await?;
+        let holders: HashMap<i64, i64> = rows.into_iter().collect();
+        let count = |grant: &Review| Ok((*grant, size(holders.get(&grant.id2).copied().unwrap_or_default())?));
+        grants.iter().map(count).collect()
     }
 
     pub(crate) async fn delete_unkept_grants(&self, condemned: Vec<CondemnedGrant>) -> Result<Deleted> {

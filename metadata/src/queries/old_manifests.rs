@@ -7,22 +7,42 @@ use super::dialect::{review_list, skip_locked};
 use super::reviews::{Kind, drop_reviews, id_list, json_list, stored_time, time};
 use super::{Connection, Store, Transaction, repositories};
 use crate::cache::Change;
-use crate::{CondemnedManifest, Deleted, Error, ManifestFacts, Result, Review, ReviewPage, Reviewed};
+use crate::{CondemnedManifest, Deleted, Error, KeptManifest, ManifestFacts, Result, Review, ReviewPage, Reviewed};
+use longshore_oci::{Digest, RepositoryName};
 use std::collections::HashSet;
 
-statements! {
-    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, r.name, m.digest, m.size, m.config_media_type, m.pushed_at, \
-        m.last_pulled_at, m.untagged_since, \
+/// What is told of a manifest `m`.
+macro_rules! facts {
+    () => {
+        "r.name, m.digest, m.size, m.config_media_type, m.pushed_at, m.last_pulled_at, m.untagged_since, \
         (SELECT t.name FROM tags t WHERE t.manifest_id = m.id ORDER BY t.name LIMIT 1) AS tag, \
         (SELECT p.digest FROM manifest_children e JOIN manifests p ON p.id = e.parent_id \
             WHERE e.repository_id = m.repository_id AND e.child_id = m.id ORDER BY p.id LIMIT 1) AS parent, \
         (SELECT s.digest FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
-            AS subject \
-        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 1 \
+            AS subject "
+    };
+}
+
+statements! {
+    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, ", facts!(), "FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 1 \
             AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
             ORDER BY review_after, id1, id2 LIMIT $5) q \
         LEFT JOIN manifests m ON m.id = q.id2 LEFT JOIN repositories r ON r.id = m.repository_id \
-        ORDER BY q.review_after, q.id1, q.id2";
+        ORDER BY q.review_after, q.id1, q.id2");
+    ONE = concat!("SELECT m.repository_id AS id1, m.id AS id2, 0 AS review_after, c.now, ", facts!(),
+        "FROM clock c CROSS JOIN repositories r JOIN manifests m ON m.repository_id = r.id \
+        WHERE r.name = $1 AND m.digest = $2");
+    // What an index names, and what refers to a subject: each with how much keeps it in all.
+    KEPT_BY = concat!("SELECT k.id, r.name, m.digest, m.size, m.repository_id, \
+        (SELECT count(*) FROM tags t WHERE t.manifest_id = m.id) \
+        + (SELECT count(*) FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
+        + (SELECT count(*) FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
+            AS keepers \
+        FROM (SELECT e.child_id AS id FROM ", review_list!("$1"), " l JOIN manifest_children e ON e.parent_id = l.id2 \
+            WHERE e.child_id IS NOT NULL \
+            UNION ALL SELECT f.id FROM ", review_list!("$1"), " l JOIN manifests s ON s.id = l.id2 \
+            JOIN manifests f ON f.repository_id = s.repository_id AND f.subject_digest = s.digest) k \
+        JOIN manifests m ON m.id = k.id JOIN repositories r ON r.id = m.repository_id ORDER BY k.id");
     LOCK = concat!("SELECT m.id FROM manifests m WHERE m.id IN (SELECT id2 FROM ", review_list!("$1"),
         " l) ORDER BY m.id", skip_locked!());
     UNKEPT = concat!("SELECT m.id, m.size FROM ", review_list!("$1"), " l JOIN manifests m ON m.id = l.id2 \
@@ -119,6 +139,34 @@ impl Store {
             Ok((review, row.facts()?))
         });
         Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
+    pub(crate) async fn manifest_facts(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<(Review, ManifestFacts)>> {
+        let row: Option<DueRow> =
+            sqlx::query_as(ONE).bind(repository.as_str()).bind(digest.to_bytes()).fetch_optional(self.reads()).await?;
+        let Some(row) = row else { return Ok(None) };
+        let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
+        Ok(row.facts()?.map(|facts| (review, facts)))
+    }
+
+    pub(crate) async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
+        let list = json_list(keepers.iter().map(|keeper| (*keeper, 0)));
+        let rows: Vec<(i64, String, Vec<u8>, i64, i64, i64)> =
+            sqlx::query_as(KEPT_BY).bind(list).fetch_all(self.reads()).await?;
+        let kept = |(id, name, own, stored, repository_id, keepers): (i64, String, Vec<u8>, i64, i64, i64)| {
+            Ok(KeptManifest {
+                review: Review { id1: repository_id, id2: id, due: 0 },
+                repository: repositories::name(&name)?,
+                digest: digest(&own)?,
+                size: size(stored)?,
+                keepers: size(keepers)?,
+            })
+        };
+        rows.into_iter().map(kept).collect()
     }
 
     pub(crate) async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {

@@ -1,11 +1,14 @@
-//! `longshore gc`: a pass of garbage collection at once, or leave for it to go on. The server runs the same passes.
+//! `longshore gc`: a pass of garbage collection at once, what it would do, or leave for it to go on. The server runs the same
+//! passes.
+
+mod preview;
 
 use super::FOUND;
-use crate::cli::{GcOptions, OutputFormat, SettingsSources};
+use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
 use longshore_gc::{Collected, Collector, Halt, Rules};
-use longshore_metadata::{Breaker, Deleted};
+use longshore_metadata::{Breaker, Deleted, Metadata};
 use longshore_storage::Storage;
 use std::process::ExitCode;
 
@@ -14,15 +17,28 @@ const FLOOR: u64 = 1000;
 
 pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
     let settings = super::load(sources)?.settings;
-    let storage = Storage::open(&settings.storage).await?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
+    let code = act(&settings, &metadata, options).await;
+    metadata.close().await;
+    code
+}
+
+async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> Result<ExitCode> {
+    let rules = rules(settings);
+    if let Some(GcAction::Why { name }) = &options.action {
+        return preview::why(metadata, &rules, name, options.output).await;
+    }
+    if options.dry_run {
+        preview::preview(metadata, &rules, options.output).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if options.resume {
         metadata.resume_collection().await?;
     }
-    let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules(&settings) });
+    let storage = Storage::open(&settings.storage).await?;
+    let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules });
     let collected = collector.pass().await.context("the pass did not come to its end")?;
-    metadata.close().await;
     match options.output {
         OutputFormat::Text => print!("{}", text(&collected)),
         OutputFormat::Json => println!("{}", json(&collected)),
