@@ -10,6 +10,7 @@ use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::{Loaded, Settings, Sources};
 use longshore_metadata::{ConnectOptions, Metadata};
+use longshore_storage::ProcessLock;
 use std::{ffi::OsString, process::ExitCode};
 
 /// Exit code of a check that found something.
@@ -62,4 +63,11 @@ fn make_storage_path(settings: &Settings) -> Result<()> {
             .with_context(|| format!("storage.path {} cannot be made", settings.storage.path.display()))?;
     }
     Ok(())
+}
+
+/// An embedded database has one server, wherever the objects are: what one process keeps in memory of it, another could
+/// not know to be wrong.
+fn hold_database(settings: &Settings) -> Result<Option<ProcessLock>> {
+    let file = Metadata::embedded_file(&settings.database_url());
+    Ok(file.map(|file| ProcessLock::of_file(&file)).transpose()?)
 }

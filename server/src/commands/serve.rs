@@ -11,7 +11,7 @@ use longshore_gc::Collector;
 use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
-use longshore_storage::{ProcessLock, Storage};
+use longshore_storage::Storage;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -24,7 +24,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     raise_file_limit();
     let storage = Storage::open(&settings.storage).await?;
     super::make_storage_path(&settings)?;
-    let _alone = hold_database(&settings)?;
+    let _alone = super::hold_database(&settings)?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
     metadata.set_lifetimes(lifetimes(&settings)).await?;
@@ -80,13 +80,6 @@ async fn write_last_pulls(counting: JoinHandle<()>) {
     if tokio::time::timeout(LAST_PULLS, counting).await.is_err() {
         tracing::warn!("the last pull statistics were not written: the database takes too long");
     }
-}
-
-/// An embedded database has one server, wherever the objects are: what one process keeps in memory of it, another could
-/// not know to be wrong.
-fn hold_database(settings: &Settings) -> Result<Option<ProcessLock>> {
-    let file = Metadata::embedded_file(&settings.database_url());
-    Ok(file.map(|file| ProcessLock::of_file(&file)).transpose()?)
 }
 
 /// Each connection and each open layer is a file, and the usual soft limit of 1,024 is there for programs of another

@@ -18,7 +18,6 @@ const FLOOR: u64 = 1000;
 pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
     let settings = super::load(sources)?.settings;
     let metadata = super::connect(&settings).await?;
-    metadata.migrate().await?;
     let code = act(&settings, &metadata, options).await;
     metadata.close().await;
     code
@@ -33,9 +32,16 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
         preview::preview(metadata, &rules, options.output).await?;
         return Ok(ExitCode::SUCCESS);
     }
+    let alone = super::hold_database(settings);
     if options.resume {
         metadata.resume_collection().await?;
+        if alone.is_err() {
+            println!("garbage collection goes on: the server that runs begins its next pass by itself");
+            return Ok(ExitCode::SUCCESS);
+        }
     }
+    let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
+    metadata.migrate().await?;
     let storage = Storage::open(&settings.storage).await?;
     let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules });
     let collected = collector.pass().await.context("the pass did not come to its end")?;
