@@ -405,7 +405,7 @@ impl Metadata {
     }
 
     /// Forgets condemned keys whose bytes are gone.
-    pub async fn drop_tombstone(&self, key: &str) -> Result<()> {
-        on_engine!(self.drop_tombstone(key))
+    pub async fn drop_tombstones(&self, keys: Vec<String>) -> Result<()> {
+        on_engine!(self.drop_tombstones(keys))
     }
 }

@@ -87,8 +87,8 @@ async fn a_claimed_key_is_nobody_elses_until_the_hold_ends(database: Database) {
 
 async fn a_dropped_tombstone_does_not_come_back(database: Database) {
     condemn(&database, &["objects/1", "objects/2"]).await;
-    database.metadata.drop_tombstone("objects/1").await.unwrap();
-    database.metadata.drop_tombstone("objects/1").await.unwrap();
+    database.metadata.drop_tombstones(vec!["objects/1".to_owned()]).await.unwrap();
+    database.metadata.drop_tombstones(vec!["objects/1".to_owned()]).await.unwrap();
     assert_eq!(claim(&database, 10).await, ["objects/2"]);
 }
 

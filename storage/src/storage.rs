@@ -138,6 +138,19 @@ impl Storage {
         }
     }
 
+    /// Deletes objects that were whole, of about these sizes. After an error any of them may be gone.
+    pub async fn delete_all(&self, objects: &[(ObjectKey, u64)]) -> Result<()> {
+        match self {
+            Self::Files(files) => {
+                for (key, _) in objects {
+                    files.delete(key).await?;
+                }
+                Ok(())
+            }
+            Self::Remote(store) => store.delete_all(objects).await,
+        }
+    }
+
     /// What is kept in memory of objects that are read again and again.
     pub fn hot_usage(&self) -> HotUsage {
         match self {

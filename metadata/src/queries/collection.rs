@@ -17,7 +17,7 @@ statements! {
         AND claimed_until <= (SELECT now FROM clock) ORDER BY not_before LIMIT $1", skip_locked!());
     HOLD = concat!("UPDATE tombstones SET attempts = attempts + 1, claimed_until = (SELECT now FROM clock) + $2 \
         WHERE key IN ", text_list!("$1"));
-    DROP = "DELETE FROM tombstones WHERE key = $1";
+    DROP = concat!("DELETE FROM tombstones WHERE key IN ", text_list!("$1"));
     WAITING = "SELECT count(*), CAST(COALESCE(SUM(size), 0) AS BIGINT), MIN(not_before) FROM tombstones \
         WHERE not_before >= 0";
 }
@@ -67,15 +67,16 @@ impl Transaction for ClaimTombstones {
     }
 }
 
-struct DropTombstone {
-    key: String,
+struct DropTombstones {
+    keys: Vec<String>,
 }
 
-impl Transaction for DropTombstone {
+impl Transaction for DropTombstones {
     type Output = ();
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        sqlx::query(DROP).bind(&self.key).execute(connection).await?;
+        let keys = serde_json::Value::from_iter(self.keys.iter().map(String::as_str));
+        sqlx::query(DROP).bind(keys.to_string()).execute(connection).await?;
         Ok(())
     }
 }
@@ -94,7 +95,7 @@ impl Store {
         Ok(WaitingBytes { count: size(count)?, bytes: size(stored)?, first: first.map(time).transpose()? })
     }
 
-    pub(crate) async fn drop_tombstone(&self, key: &str) -> Result<()> {
-        self.write(DropTombstone { key: key.to_owned() }).await
+    pub(crate) async fn drop_tombstones(&self, keys: Vec<String>) -> Result<()> {
+        self.write(DropTombstones { keys }).await
     }
 }

@@ -1,4 +1,4 @@
-//! What we ask of an object store. Small on purpose: whoever has these twelve calls right can hold a registry's layers,
+//! What we ask of an object store. Small on purpose: whoever has these thirteen calls right can hold a registry's layers,
 //! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
@@ -83,6 +83,17 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Deletes an object. That there is none is success.
     fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>>;
+
+    /// Deletes many objects, in as few requests as the store can. That one is not there is success. After an error any of
+    /// them may be gone.
+    fn delete_all<'call>(&'call self, keys: &'call [ObjectKey]) -> BoxFuture<'call, Result<()>> {
+        Box::pin(async move {
+            for key in keys {
+                self.delete(key).await?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// The least that stores take as a part which is not the last: 5 MiB in S3.

@@ -3,7 +3,7 @@
 use super::{Backend, PresignedUrl, presigned::SIGNING_TIMEOUT};
 use crate::{Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use object_store::{
     GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt, PutPayload,
     multipart::{MultipartStore, PartId},
@@ -268,6 +268,21 @@ impl<S: CloudStore> Backend for Cloud<S> {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(failed(key)(error)),
             }
+        })
+    }
+
+    fn delete_all<'call>(&'call self, keys: &'call [ObjectKey]) -> BoxFuture<'call, Result<()>> {
+        let Some(first) = keys.first() else { return Box::pin(async { Ok(()) }) };
+        let paths: Vec<_> = keys.iter().map(|key| Ok(self.path(key))).collect();
+        Box::pin(async move {
+            let mut deleted = self.store.delete_stream(stream::iter(paths).boxed());
+            while let Some(outcome) = deleted.next().await {
+                match outcome {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(refused(first)(error)),
+                }
+            }
+            Ok(())
         })
     }
 }

@@ -163,6 +163,16 @@ impl RemoteStore {
         Ok(())
     }
 
+    /// Deletes objects that were whole, of about these sizes, in as few requests as the store can.
+    pub async fn delete_all(&self, objects: &[(ObjectKey, u64)]) -> Result<()> {
+        let keys: Vec<_> = objects.iter().map(|(key, _)| key.clone()).collect();
+        self.backend.delete_all(&keys).await?;
+        for (key, size) in objects {
+            self.hot.forget(key, *size).await;
+        }
+        Ok(())
+    }
+
     /// Whether the store answers and lets us look at objects.
     pub async fn check(&self) -> Result<()> {
         self.backend.size(&ObjectKey::probe()).await?;

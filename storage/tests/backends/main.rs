@@ -61,6 +61,7 @@ on_all_backends!(
     every_range_of_an_object_is_read,
     an_object_is_not_there_until_it_is_written,
     an_object_that_is_deleted_is_gone,
+    many_objects_are_deleted_at_once,
     parts_become_an_object_in_their_order,
     a_part_that_is_sent_again_replaces_the_one_before,
     an_upload_that_was_aborted_is_lost,
@@ -200,6 +201,20 @@ async fn an_object_that_is_deleted_is_gone(backend: Arc<dyn Backend>) {
     backend.delete(&key).await.unwrap();
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
     backend.delete(&key).await.unwrap();
+}
+
+async fn many_objects_are_deleted_at_once(backend: Arc<dyn Backend>) {
+    let keys: Vec<_> = (0..20).map(|_| ObjectKey::random()).collect();
+    for key in &keys[..15] {
+        backend.put(key, vec![Bytes::from_static(b"bytes")]).await.unwrap();
+    }
+    backend.delete_all(&[]).await.unwrap();
+    // The last five were never there.
+    backend.delete_all(&keys[1..]).await.unwrap();
+    assert_eq!(backend.size(&keys[0]).await.unwrap(), 5);
+    for key in &keys[1..] {
+        assert!(matches!(backend.size(key).await, Err(Error::Lost { .. })));
+    }
 }
 
 async fn parts_become_an_object_in_their_order(backend: Arc<dyn Backend>) {
