@@ -1,7 +1,7 @@
 //! Passes over all steps, again and again while the server runs.
 
-use crate::{Clock, Error, House, Pace, Rules, blobs, grants, manifests, objects, uploads};
-use longshore_metadata::{CollectionState, Deleted, Metadata};
+use crate::{Clock, Error, Findings, House, Pace, Rules, Step, objects, uploads};
+use longshore_metadata::{CollectionState, Deleted, Metadata, Review};
 use longshore_storage::Storage;
 use std::time::{Duration, SystemTime};
 
@@ -85,9 +85,9 @@ impl Collector {
             return Ok(collected);
         }
         collected.uploads = uploads::expire(&self.0).await?;
-        collected.manifests = manifests::collect(&self.0).await?;
-        collected.grants = grants::collect(&self.0).await?;
-        collected.blobs = blobs::collect(&self.0).await?;
+        collected.manifests = self.0.all(Step::Manifests).await?;
+        collected.grants = self.0.all(Step::Grants).await?;
+        collected.blobs = self.0.all(Step::Blobs).await?;
         // The bytes of what should not have gone are still there: they stay.
         collected.halt = self.halt().await?;
         if collected.halt.is_none() {
@@ -95,6 +95,38 @@ impl Collector {
         }
         collected.overdue = self.0.metadata.overdue_for().await?;
         Ok(collected)
+    }
+
+    /// The first half of a step: reads what is due, and decides; none where nothing is due.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`]; [`Error::ClockMoved`].
+    pub async fn look(&self, step: Step) -> Result<Option<Findings>, Error> {
+        self.0.look(step, Review::FIRST).await
+    }
+
+    /// The second half: does what was decided, as far as it is still right.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`]; [`Error::TooMuch`].
+    pub async fn act(&self, findings: Findings) -> Result<Deleted, Error> {
+        self.0.act(findings).await
+    }
+
+    /// Ends every upload session that has expired.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn expire_uploads(&self) -> Result<u64, Error> {
+        uploads::expire(&self.0).await
+    }
+
+    /// Deletes the bytes of every condemned object whose time has come.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`]; [`Error::Storage`] after all others have had their turn.
+    pub async fn delete_condemned(&self) -> Result<Deleted, Error> {
+        objects::delete_condemned(&self.0).await
     }
 
     async fn halt(&self) -> Result<Option<Halt>, Error> {

@@ -1,32 +1,31 @@
-//! Manifests that neither a tag nor an index nor a subject keeps.
+//! Manifests that neither a tag nor an index nor a subject keeps. What such a one kept (children, referrers, layers) is
+//! queued by the database when it goes.
 
 use crate::{BATCH, Error, House, Sorted, verdict};
-use longshore_metadata::{CondemnedManifest, Deleted, Review, ReviewPage};
-use tokio::time::Instant;
+use longshore_metadata::{CondemnedManifest, Deleted, ManifestFacts, Review, ReviewPage};
 
-/// Deletes every manifest whose time has come. What it kept (children, referrers, layers) is queued by the database.
-pub(crate) async fn collect(house: &House) -> Result<Deleted, Error> {
-    let mut total = Deleted::default();
-    let mut after = Review::FIRST;
-    loop {
-        let began = Instant::now();
-        let page = house.metadata.review_manifests(ReviewPage { after, only_due: true, limit: BATCH }).await?;
-        let Some((last, _)) = page.found.last() else { return Ok(total) };
-        after = *last;
-        house.clock.look(page.now)?;
-        let mut sorted = Sorted::default();
-        for (review, facts) in page.found {
-            let verdict = verdict::of_manifest(facts.as_ref(), &house.rules, page.now);
-            let condemned = |facts: longshore_metadata::ManifestFacts| {
-                let untagged_since = facts.untagged_since?;
-                Some(CondemnedManifest { review, repository: facts.repository, untagged_since })
-            };
-            sorted.add(review, verdict, || facts.and_then(condemned));
-        }
-        house.metadata.keep_manifests(sorted.kept, sorted.until).await?;
-        if !sorted.condemned.is_empty() {
-            total += house.metadata.delete_unkept_manifests(sorted.condemned).await?;
-        }
-        house.pace.rest(began).await;
+/// Reads the due reviews after this one; none where there are none.
+pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<CondemnedManifest>>, Error> {
+    let page = house.metadata.review_manifests(ReviewPage { after, only_due: true, limit: BATCH }).await?;
+    let Some((last, _)) = page.found.last() else { return Ok(None) };
+    house.clock.look(page.now)?;
+    let mut sorted = Sorted::until(*last);
+    for (review, facts) in page.found {
+        let verdict = verdict::of_manifest(facts.as_ref(), &house.rules, page.now);
+        let condemned = |facts: ManifestFacts| {
+            let untagged_since = facts.untagged_since?;
+            Some(CondemnedManifest { review, repository: facts.repository, untagged_since })
+        };
+        sorted.add(review, verdict, || facts.and_then(condemned));
     }
+    Ok(Some(sorted))
+}
+
+/// Ends the reviews, and deletes what is still as it was found.
+pub(crate) async fn act(house: &House, sorted: Sorted<CondemnedManifest>) -> Result<Deleted, Error> {
+    house.metadata.keep_manifests(sorted.kept, sorted.postponed).await?;
+    if sorted.condemned.is_empty() {
+        return Ok(Deleted::default());
+    }
+    Ok(house.metadata.delete_unkept_manifests(sorted.condemned).await?)
 }
