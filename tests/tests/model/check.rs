@@ -1,0 +1,196 @@
+//! What must hold, whatever happened before.
+
+use crate::{
+    expected::{Expected, MANIFEST, content, digest, repository, tag},
+    faulty::Fault,
+    operation::{BLOBS, HOUR, MANIFESTS, REPLICAS, REPOSITORIES, TAGS},
+    play::{Outcome, act},
+    world::World,
+};
+use futures_util::TryStreamExt;
+use longshore_gc::Step;
+use longshore_oci::Reference;
+use longshore_registry::{Delivery, Error, Registry};
+use std::collections::BTreeSet;
+
+/// Compares whether a blob was found with what is known; a client that is told that it is not there knows so from then on.
+pub(crate) fn blob_found(found: Result<(), Error>, expected: &mut Expected, number: usize, blob: usize) -> Outcome {
+    let now = expected.now;
+    let known = &mut expected.repositories[number];
+    match found {
+        Ok(()) if known.grants[blob].may_be => Ok(()),
+        Ok(()) => Err(format!("blob {blob} is in repository {number}, where nobody got it")),
+        Err(Error::BlobUnknown { .. }) if known.must_hold(blob, now) => {
+            Err(format!("blob {blob} of repository {number} is lost: {:?}, now {now:?}", known.grants[blob]))
+        }
+        Err(Error::BlobUnknown { .. }) => {
+            known.grants[blob].may_be = false;
+            Ok(())
+        }
+        // The store may have been told to fail.
+        Err(Error::Storage(longshore_storage::Error::Backend { .. })) => Ok(()),
+        Err(error) => Err(format!("blob {blob} of repository {number}: {error}")),
+    }
+}
+
+/// The same of a manifest.
+pub(crate) fn manifest_found(is_found: bool, expected: &mut Expected, number: usize, manifest: usize) -> Outcome {
+    let now = expected.now;
+    let known = &mut expected.repositories[number];
+    match (is_found, known.manifests[manifest].may_be) {
+        (true, true) => Ok(()),
+        (true, false) => Err(format!("manifest {manifest} is in repository {number}, where nobody pushed it")),
+        (false, _) if known.must_have(manifest, now) => {
+            Err(format!("manifest {manifest} of repository {number} is lost: {known:?}, now {now:?}"))
+        }
+        (false, _) => {
+            known.manifests[manifest].may_be = false;
+            Ok(())
+        }
+    }
+}
+
+/// Reads a blob, and compares its bytes.
+async fn read_blob(registry: &Registry, number: usize, blob: usize) -> Result<Result<(), Error>, String> {
+    let found = match registry.find_blob(&repository(number), &digest(blob)).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    let read = async {
+        let reader = registry.open_blob(&found).await?;
+        let bytes = reader.begin(0..found.size, Delivery::Copied).await?;
+        Ok::<_, Error>(bytes.try_collect::<Vec<_>>().await?.concat())
+    };
+    match read.await {
+        Ok(bytes) if bytes == content(blob) => Ok(Ok(())),
+        Ok(_) => Err(format!("blob {blob} of repository {number} has other bytes")),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// A pull of a tag: its manifest, all blobs of it, and of all below it.
+pub(crate) async fn pull(registry: &Registry, expected: &mut Expected, number: usize, name: usize) -> Outcome {
+    let named = expected.repositories[number].tags[name % TAGS];
+    match registry.find_manifest(&repository(number), &Reference::Tag(tag(name % TAGS))).await {
+        Ok(found) => {
+            let Some(manifest) = named else { return Err(format!("a tag that was deleted names {}", found.digest)) };
+            if found.digest != MANIFEST[manifest].digest || found.body != MANIFEST[manifest].body {
+                return Err(format!("the tag names {}, and not manifest {manifest}", found.digest));
+            }
+            pull_below(registry, expected, number, manifest).await
+        }
+        Err(Error::ManifestUnknown { .. }) if named.is_none() => Ok(()),
+        Err(error) => Err(format!("tag {name} names {named:?}: {error}")),
+    }
+}
+
+async fn pull_below(registry: &Registry, expected: &mut Expected, number: usize, manifest: usize) -> Outcome {
+    let mut below = vec![manifest];
+    while let Some(manifest) = below.pop() {
+        let is_found = has_manifest(registry, number, manifest).await?;
+        manifest_found(is_found, expected, number, manifest)?;
+        for blob in &MANIFEST[manifest].blobs {
+            let found = read_blob(registry, number, *blob).await?;
+            blob_found(found, expected, number, *blob)?;
+        }
+        below.extend(&MANIFEST[manifest].children);
+    }
+    Ok(())
+}
+
+async fn has_manifest(registry: &Registry, number: usize, manifest: usize) -> Outcome<bool> {
+    match registry.find_manifest(&repository(number), &Reference::Digest(MANIFEST[manifest].digest)).await {
+        Ok(found) if found.body == MANIFEST[manifest].body => Ok(true),
+        Ok(_) => Err(format!("manifest {manifest} has another body")),
+        Err(Error::ManifestUnknown { .. }) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Asks every replica for everything.
+pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcome {
+    world.faulty.plan(|_, _| Fault::None);
+    for replica in 0..REPLICAS {
+        let registry = world.registry(replica);
+        for number in 0..REPOSITORIES {
+            for manifest in 0..MANIFESTS {
+                let is_found = has_manifest(&registry, number, manifest).await?;
+                manifest_found(is_found, expected, number, manifest)?;
+            }
+            for blob in 0..BLOBS {
+                let found = read_blob(&registry, number, blob).await?;
+                if let Err(Error::Storage(error)) = &found {
+                    return Err(format!("blob {blob} of repository {number} cannot be read: {error}"));
+                }
+                blob_found(found, expected, number, blob)?;
+            }
+            for name in 0..TAGS {
+                pull(&registry, expected, number, name).await?;
+            }
+        }
+        if world.is_one_process() {
+            break;
+        }
+    }
+    match world.ledger.book().written_again.first() {
+        Some(key) => Err(format!("{key} was written after it was deleted")),
+        None => Ok(()),
+    }
+}
+
+/// Lets all time go by that anything waits for, and the collector run until it finds nothing more: then what tags keep is
+/// there, and nothing else, in the database and in the store.
+pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outcome {
+    while !world.decided.is_empty() {
+        act(world).await?;
+    }
+    // A tagged index, its child, its layer, its blob, its object: each waits for what it was promised.
+    for _ in 0..12 {
+        world.advance(49 * HOUR).await;
+        expected.now += 49 * HOUR;
+        let collector = world.collector(0);
+        collector.expire_uploads().await.map_err(|error| error.to_string())?;
+        for step in [Step::Manifests, Step::Grants, Step::Blobs] {
+            while let Some(found) = collector.look(step).await.map_err(|error| error.to_string())? {
+                collector.act(found).await.map_err(|error| error.to_string())?;
+            }
+        }
+        collector.delete_condemned().await.map_err(|error| error.to_string())?;
+    }
+    everything(world, expected).await?;
+    let mut manifests = 0;
+    let mut held = BTreeSet::new();
+    for (number, known) in expected.repositories.iter().enumerate() {
+        let kept = known.kept_by_tags();
+        let there: Vec<usize> = (0..MANIFESTS).filter(|manifest| known.manifests[*manifest].may_be).collect();
+        if there != kept {
+            return Err(format!("repository {number} holds manifests {there:?}, and its tags keep {kept:?}"));
+        }
+        manifests += kept.len();
+        held.extend(kept.iter().flat_map(|manifest| &MANIFEST[*manifest].blobs).map(|blob| (number, *blob)));
+    }
+    let blobs: BTreeSet<usize> = held.iter().map(|(_, blob)| *blob).collect();
+    let counts = [
+        ("manifests", manifests),
+        ("repository_blobs", held.len()),
+        ("blobs", blobs.len()),
+        ("uploads", 0),
+        ("tombstones", 0),
+        ("gc_queue", 0),
+    ];
+    for (table, count) in counts {
+        let there = world.clock.count(table).await;
+        if there != count as i64 {
+            return Err(format!("{there} {table} are there, and {count} are needed"));
+        }
+    }
+    let named: BTreeSet<String> = world.clock.keys().await.into_iter().collect();
+    let book = world.ledger.book();
+    if book.objects != named {
+        return Err(format!("the store holds {:?}, and the database names {named:?}", book.objects));
+    }
+    if !book.uploads.is_empty() {
+        return Err(format!("uploads are left in the store: {:?}", book.uploads));
+    }
+    Ok(())
+}
