@@ -85,6 +85,7 @@ impl Collector {
             return Ok(collected);
         }
         collected.uploads = uploads::expire(&self.0).await?;
+        uploads::forget_deleted(&self.0).await?;
         collected.manifests = self.0.all(Step::Manifests).await?;
         collected.grants = self.0.all(Step::Grants).await?;
         collected.blobs = self.0.all(Step::Blobs).await?;
@@ -119,6 +120,14 @@ impl Collector {
     /// [`Error::Metadata`].
     pub async fn expire_uploads(&self) -> Result<u64, Error> {
         uploads::expire(&self.0).await
+    }
+
+    /// Forgets every deleted manifest that can be brought back no more.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn forget_deleted(&self) -> Result<(), Error> {
+        uploads::forget_deleted(&self.0).await
     }
 
     /// Deletes the bytes of every condemned object whose time has come.

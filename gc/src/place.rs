@@ -23,7 +23,7 @@ pub(crate) async fn place(object_delay: Duration) -> Place {
     let metadata = Metadata::connect(&options).await.unwrap();
     metadata.migrate().await.unwrap();
     let promise = Duration::from_secs(60);
-    metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay }).await.unwrap();
+    metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay, undo: promise }).await.unwrap();
     let storage = Storage::Files(FileStore::open(folder.path(), 0).unwrap());
     Place { metadata, storage, rules: Rules::default(), folder }
 }
@@ -32,7 +32,8 @@ impl Place {
     /// What is promised has ended as soon as it is.
     pub(crate) async fn promise_nothing(&self) {
         let promise = Duration::from_micros(1);
-        let lifetimes = Lifetimes { promise, review_delay: Duration::ZERO, object_delay: Duration::ZERO };
+        let lifetimes =
+            Lifetimes { promise, review_delay: Duration::ZERO, object_delay: Duration::ZERO, undo: Duration::ZERO };
         self.metadata.set_lifetimes(lifetimes).await.unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! Sessions that nobody goes on with.
+//! Sessions that nobody goes on with, and deleted manifests that can be brought back no more.
 
 use crate::{Error, House};
 
@@ -15,4 +15,10 @@ pub(crate) async fn expire(house: &House) -> Result<u64, Error> {
             return Ok(total);
         }
     }
+}
+
+/// Forgets every manifest that a client deleted so long ago that it cannot be brought back.
+pub(crate) async fn forget_deleted(house: &House) -> Result<(), Error> {
+    while house.metadata.forget_deleted(BATCH).await? == u64::from(BATCH) {}
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod cache;
 mod durability;
 mod error;
 mod garbage;
+mod history;
 mod postgres;
 mod pulls;
 mod reads;
@@ -31,6 +32,7 @@ pub use garbage::{
     BlobFacts, BlobsOutcome, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts,
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
+pub use history::{DeletedManifest, TagChange};
 pub use pulls::{ManifestPulls, TagPulls};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
@@ -275,6 +277,36 @@ impl Metadata {
     /// Moves forward when tags were last pulled. As [`Metadata::record_pulls_of_manifests`].
     pub async fn record_pulls_of_tags(&self, pulls: &[TagPulls]) -> Result<u64> {
         on_engine!(self.record_pulls_of_tags(pulls))
+    }
+
+    /// What happened to a tag, newest first, before the change of this number.
+    pub async fn tag_changes(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<TagChange>> {
+        on_engine!(self.tag_changes(repository, tag, before, limit))
+    }
+
+    /// What last happened to a tag until then: what it named at that time. None where there was no such tag yet.
+    pub async fn tag_at(&self, repository: &RepositoryName, tag: &Tag, at: SystemTime) -> Result<Option<TagChange>> {
+        on_engine!(self.tag_at(repository, tag, at))
+    }
+
+    /// A manifest that a client deleted and that can be brought back still.
+    pub async fn deleted_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<DeletedManifest>> {
+        on_engine!(self.deleted_manifest(repository, digest))
+    }
+
+    /// Forgets at most `limit` deleted manifests that can be brought back no more.
+    pub async fn forget_deleted(&self, limit: u32) -> Result<u64> {
+        on_engine!(self.forget_deleted(limit))
     }
 
     /// A page of the manifests whose subject is this digest, in the order of their digests.

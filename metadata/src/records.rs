@@ -39,6 +39,8 @@ pub struct Lifetimes {
     pub review_delay: Duration,
     /// How long the bytes of a condemned object stay (D of the design): longer than any write or read of it lasts.
     pub object_delay: Duration,
+    /// How long what a client deleted can be brought back.
+    pub undo: Duration,
 }
 
 /// Where the bytes of a blob are. Clones share them.

@@ -137,7 +137,7 @@ async fn a_head_renews_in_time_although_it_is_remembered(database: Database) {
     assert_eq!(cached.promise_blob(&app, &digest).await.unwrap(), Some(4));
     assert_eq!(hits_and_misses(&cached), (1, 3));
     // A longer promise holds from the next look at the blob on.
-    let longer = Lifetimes { promise: PROMISE * 9, review_delay: PROMISE, object_delay: PROMISE };
+    let longer = Lifetimes { promise: PROMISE * 9, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE };
     cached.set_lifetimes(longer).await.unwrap();
     assert_eq!(cached.promise_blob(&app, &digest).await.unwrap(), Some(4));
     assert_eq!(expires_at(&database).await, database.now().await + 2 * micros(PROMISE * 9));
@@ -237,7 +237,7 @@ async fn apply(database: &Database, cached: &Metadata, case: u64, step: usize, (
         }
         Write::Lifetimes(number) => {
             let promise = PROMISE * u32::from(1 + number);
-            let lifetimes = Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE };
+            let lifetimes = Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE };
             cached.set_lifetimes(lifetimes).await.unwrap();
         }
     }

@@ -114,7 +114,7 @@ async fn a_key_is_not_claimed_before_its_time(database: Database) {
 
 async fn the_bytes_of_a_condemned_object_stay_for_a_while(database: Database) {
     let object_delay = Duration::from_secs(3600);
-    let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay };
+    let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay, undo: Duration::ZERO };
     database.metadata.set_lifetimes(lifetimes).await.unwrap();
     condemn(&database, &["objects/1"]).await;
     database.advance(object_delay - TICK).await;

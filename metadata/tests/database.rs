@@ -85,7 +85,12 @@ impl Database {
         let metadata = empty.connect().await;
         metadata.migrate().await.unwrap();
         metadata
-            .set_lifetimes(Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay: Duration::ZERO })
+            .set_lifetimes(Lifetimes {
+                promise: PROMISE,
+                review_delay: REVIEW_DELAY,
+                object_delay: Duration::ZERO,
+                undo: Duration::ZERO,
+            })
             .await
             .unwrap();
         let inside = Inside::open(&empty.url).await;

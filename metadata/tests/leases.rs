@@ -123,7 +123,7 @@ async fn a_deleted_manifest_never_shortens_a_lease(database: Database) {
     database.push_blob("app", "layer").await;
     let manifest = database.push(image("app", "manifest", &["layer"])).await;
     let first = expires_at(&database).await;
-    let shorter = Lifetimes { promise: PROMISE / 2, review_delay: PROMISE, object_delay: PROMISE };
+    let shorter = Lifetimes { promise: PROMISE / 2, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE };
     database.metadata.set_lifetimes(shorter).await.unwrap();
     database.metadata.delete_manifest(&repository("app"), &manifest, None).await.unwrap();
     assert_eq!(expires_at(&database).await, first);
@@ -131,12 +131,20 @@ async fn a_deleted_manifest_never_shortens_a_lease(database: Database) {
 
 async fn the_operators_promise_is_the_one_that_counts(database: Database) {
     let promise = PROMISE * 3;
-    database.metadata.set_lifetimes(Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE }).await.unwrap();
+    database
+        .metadata
+        .set_lifetimes(Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE })
+        .await
+        .unwrap();
     let digest = database.push_blob("app", "blob").await;
     assert_eq!(expires_at(&database).await, database.now().await + 2 * micros(promise));
     // A longer promise holds from the next look at the blob on.
     let promise = PROMISE * 10;
-    database.metadata.set_lifetimes(Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE }).await.unwrap();
+    database
+        .metadata
+        .set_lifetimes(Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE })
+        .await
+        .unwrap();
     head(&database, &digest).await;
     assert_eq!(expires_at(&database).await, database.now().await + 2 * micros(promise));
 }

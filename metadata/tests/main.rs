@@ -31,6 +31,7 @@ mod database;
 mod durability;
 mod finish;
 mod garbage;
+mod history;
 mod inside;
 mod leases;
 mod lost_connections;

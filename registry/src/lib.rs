@@ -4,6 +4,7 @@
 mod blobs;
 mod error;
 mod head;
+mod history;
 mod lists;
 mod manifests;
 mod pulls;

@@ -35,6 +35,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: MigrateAction,
     },
+    /// Look at a tag's past, and bring it back.
+    Tag(TagOptions),
     /// Collect garbage now; the server does the same in the background. Exits with 3 where something holds it up.
     Gc(GcOptions),
     /// Look at the settings.
@@ -44,6 +46,48 @@ pub(crate) enum Command {
     },
     /// Ask the server that runs with the same settings whether it is ready; exit with 1 if it is not.
     Health,
+}
+
+/// What to do with a tag.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TagOptions {
+    #[command(subcommand)]
+    pub(crate) action: TagAction,
+    /// How to say what was found.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) output: OutputFormat,
+}
+
+/// What to do with a tag.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TagAction {
+    /// What it named when, and who let it.
+    History {
+        /// NAME:TAG.
+        name: String,
+        /// At most so many changes, newest first.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// What it names, or named at a time: a digest to pull. Exits with 3 where that cannot be pulled any more.
+    Show {
+        /// NAME:TAG.
+        name: String,
+        /// A time such as 2026-11-20T08:00:00Z, or how long ago: 3h, 2d.
+        #[arg(long)]
+        at: Option<String>,
+    },
+    /// Let it name again what it named before.
+    Restore {
+        /// NAME:TAG.
+        name: String,
+        /// What it named then: a time such as 2026-11-20T08:00:00Z, or how long ago: 3h, 2d.
+        #[arg(long, required_unless_present = "to", conflicts_with = "to")]
+        at: Option<String>,
+        /// This manifest.
+        #[arg(long)]
+        to: Option<String>,
+    },
 }
 
 /// How to collect garbage.

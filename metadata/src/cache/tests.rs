@@ -188,7 +188,10 @@ async fn a_changed_promise_is_in_force_at_once() {
         metadata.promise_blob(&app, &digest).await.unwrap();
         assert_eq!(metadata.cache.promise(&app, &digest), Some(4));
         let week = Duration::from_secs(7 * 86_400);
-        metadata.set_lifetimes(Lifetimes { promise: week, review_delay: week, object_delay: week }).await.unwrap();
+        metadata
+            .set_lifetimes(Lifetimes { promise: week, review_delay: week, object_delay: week, undo: week })
+            .await
+            .unwrap();
         assert_eq!(metadata.cache.promise(&app, &digest), None);
     }
 }

@@ -76,6 +76,6 @@ macro_rules! review_list {
 }
 
 pub(super) use {
-    digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, review_list, skip_locked, text_list,
-    unhex,
+    digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, review_list, skip_locked,
+    text_list, unhex,
 };

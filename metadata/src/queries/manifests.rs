@@ -3,7 +3,7 @@
 
 use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
-use super::{Batch, Connection, Store, Transaction, read, references, repositories};
+use super::{Batch, Connection, Store, Transaction, history, read, references, repositories};
 use crate::cache::Change;
 use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
@@ -208,6 +208,9 @@ impl Transaction for Delete {
             return Ok(DeleteOutcome::InUse { by: digest(&by)? });
         }
         references::delete_tags_of(connection, id, self.by.as_deref()).await?;
+        let mut batch = Batch::default();
+        history::keep_deleted(&mut batch, id, self.by.as_deref());
+        batch.execute(connection).await?;
         sqlx::query(DELETE).bind(id).execute(connection).await?;
         Ok(DeleteOutcome::Deleted)
     }

@@ -15,8 +15,8 @@ statements! {
     // Not by EXISTS: Postgres may make that a join, which reads all manifests for a page of a hundred names.
     LIST = "SELECT r.name FROM repositories r WHERE r.name > $1 \
         AND (SELECT m.id FROM manifests m WHERE m.repository_id = r.id LIMIT 1) IS NOT NULL ORDER BY r.name LIMIT $2";
-    SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2, object_delay = $3 \
-        WHERE id = 1 AND (promise <> $1 OR review_delay <> $2 OR object_delay <> $3)";
+    SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2, object_delay = $3, undo = $4 \
+        WHERE id = 1 AND (promise <> $1 OR review_delay <> $2 OR object_delay <> $3 OR undo <> $4)";
 }
 
 /// The id of a repository, if it is known.
@@ -67,6 +67,7 @@ impl Transaction for SetLifetimes {
             .bind(microseconds(self.0.promise))
             .bind(microseconds(self.0.review_delay))
             .bind(microseconds(self.0.object_delay))
+            .bind(microseconds(self.0.undo))
             .execute(connection)
             .await?;
         Ok(())

@@ -17,6 +17,8 @@ mod collection;
 mod finish;
 #[path = "../queries/garbage.rs"]
 mod garbage;
+#[path = "../queries/history.rs"]
+mod history;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -216,6 +218,7 @@ mod tests {
             collection::STATEMENTS,
             finish::STATEMENTS,
             garbage::STATEMENTS,
+            history::STATEMENTS,
             manifests::STATEMENTS,
             old_blobs::STATEMENTS,
             old_grants::STATEMENTS,

@@ -5,6 +5,7 @@ mod gc;
 mod health;
 mod migrate;
 mod serve;
+mod tag;
 
 use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};
@@ -22,6 +23,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => in_runtime(serve::run(&sources)),
         Command::Migrate { action } => in_runtime(migrate::run(&sources, action)),
+        Command::Tag(options) => in_runtime(tag::run(&sources, &options)),
         Command::Gc(options) => in_runtime(gc::run(&sources, &options)),
         Command::Config { action } => Ok(config::run(&sources, action)),
         Command::Health => in_runtime(health::run(&sources)),

@@ -154,10 +154,12 @@ fn lifetimes(settings: &Settings) -> Lifetimes {
         promise: settings.gc.promise,
         review_delay: settings.gc.promise,
         object_delay: settings.gc.object_delay,
+        undo: settings.gc.undo,
     }
 }
 
-fn rules(settings: &Settings) -> Rules {
+/// The registry's rules, as the settings say them.
+pub(super) fn rules(settings: &Settings) -> Rules {
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
     Rules {
         inline_max: bytes(settings.storage.inline_max.bytes()),

@@ -150,6 +150,7 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
         expected.now += 49 * HOUR;
         let collector = world.collector(0);
         collector.expire_uploads().await.map_err(|error| error.to_string())?;
+        collector.forget_deleted().await.map_err(|error| error.to_string())?;
         for step in [Step::Manifests, Step::Grants, Step::Blobs] {
             while let Some(found) = collector.look(step).await.map_err(|error| error.to_string())? {
                 collector.act(found).await.map_err(|error| error.to_string())?;
@@ -175,6 +176,7 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
         ("repository_blobs", held.len()),
         ("blobs", blobs.len()),
         ("uploads", 0),
+        ("deleted_manifests", 0),
         ("tombstones", 0),
         ("gc_queue", 0),
     ];

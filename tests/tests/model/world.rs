@@ -64,7 +64,7 @@ impl Engine {
 async fn prepare(url: &str) {
     let metadata = connect(url).await;
     metadata.migrate().await.unwrap();
-    let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay: OBJECT_DELAY };
+    let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay: OBJECT_DELAY, undo: UNDO };
     metadata.set_lifetimes(lifetimes).await.unwrap();
     let clock = Clock::open(url).await;
     clock.stop().await;

@@ -1,0 +1,28 @@
+//! What is known of a tag's past.
+
+use longshore_oci::Digest;
+use std::time::SystemTime;
+
+/// Something that happened to a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagChange {
+    /// Its number: later changes of a tag have higher ones.
+    pub number: i64,
+    /// What the tag has named since; none where it was deleted.
+    pub digest: Option<Digest>,
+    /// When.
+    pub at: SystemTime,
+    /// By whom, where that is known.
+    pub by: Option<String>,
+    /// Whether that manifest can be had still: it is here, or was deleted not long ago.
+    pub is_here: bool,
+}
+
+/// A manifest that a client deleted, and that can be brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedManifest {
+    /// As it was pushed.
+    pub media_type: String,
+    /// Its exact bytes.
+    pub body: Vec<u8>,
+}

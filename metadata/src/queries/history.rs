@@ -1,0 +1,115 @@
+//! The past of tags, and manifests that were deleted not long ago.
+
+use super::blobs::digest;
+use super::reviews::{stored_time, time};
+use super::{Batch, Connection, Store, Transaction};
+use crate::{DeletedManifest, Durability, Result, TagChange};
+use longshore_oci::{Digest, RepositoryName, Tag};
+use std::time::SystemTime;
+
+/// What is told of a change `h`.
+macro_rules! change {
+    () => {
+        "SELECT h.id, h.digest, h.changed_at, h.changed_by, \
+        EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = h.repository_id AND m.digest = h.digest) \
+        OR EXISTS (SELECT 1 FROM deleted_manifests d WHERE d.repository_id = h.repository_id AND d.digest = h.digest \
+            AND d.keep_until > (SELECT now FROM clock)) AS is_here \
+        FROM repositories r JOIN tag_history h ON h.repository_id = r.id WHERE r.name = $1 AND h.tag = $2 "
+    };
+}
+
+statements! {
+    CHANGES = concat!(change!(), "AND h.id < $3 ORDER BY h.id DESC LIMIT $4");
+    CHANGE_AT = concat!(change!(), "AND h.changed_at <= $3 ORDER BY h.id DESC LIMIT 1");
+    FIND_DELETED = "SELECT d.media_type, d.body FROM repositories r JOIN deleted_manifests d ON d.repository_id = r.id \
+        WHERE r.name = $1 AND d.digest = $2 AND d.keep_until > (SELECT now FROM clock)";
+    KEEP_DELETED = "INSERT INTO deleted_manifests \
+            (repository_id, digest, media_type, body, deleted_at, deleted_by, keep_until) \
+        SELECT m.repository_id, m.digest, m.media_type, m.body, c.now, $2, c.now + l.undo \
+        FROM manifests m CROSS JOIN clock c CROSS JOIN lifetimes l WHERE m.id = $1 AND l.undo > 0 \
+        ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
+        deleted_at = excluded.deleted_at, deleted_by = excluded.deleted_by, keep_until = excluded.keep_until";
+    KEEP_BLOBS = "UPDATE repository_blobs SET expires_at = (SELECT c.now + l.undo FROM clock c CROSS JOIN lifetimes l) \
+        WHERE expires_at < (SELECT c.now + l.undo FROM clock c CROSS JOIN lifetimes l) AND (repository_id, blob_id) IN \
+        (SELECT n.repository_id, n.blob_id FROM manifest_blobs n WHERE n.manifest_id = $1)";
+    FORGET_DELETED = "DELETE FROM deleted_manifests WHERE (repository_id, digest) IN (SELECT repository_id, digest \
+        FROM deleted_manifests WHERE keep_until <= (SELECT now FROM clock) ORDER BY keep_until LIMIT $1)";
+}
+
+/// Keeps what is about to be deleted, and its blobs, for as long as it can be brought back.
+pub(super) fn keep_deleted(batch: &mut Batch, manifest_id: i64, by: Option<&str>) {
+    batch.add(KEEP_DELETED).bind(manifest_id).bind(by);
+    batch.add(KEEP_BLOBS).bind(manifest_id);
+}
+
+type ChangeRow = (i64, Option<Vec<u8>>, i64, Option<String>, bool);
+
+fn change((number, named, at, by, is_here): ChangeRow) -> Result<TagChange> {
+    Ok(TagChange { number, digest: named.as_deref().map(digest).transpose()?, at: time(at)?, by, is_here })
+}
+
+struct ForgetDeleted {
+    limit: u32,
+}
+
+impl Transaction for ForgetDeleted {
+    type Output = u64;
+
+    const DURABILITY: Durability = Durability::Relaxed;
+
+    async fn run(&self, connection: &mut Connection) -> Result<u64> {
+        let forgotten = sqlx::query(FORGET_DELETED).bind(i64::from(self.limit)).execute(connection).await?;
+        Ok(forgotten.rows_affected())
+    }
+}
+
+impl Store {
+    pub(crate) async fn tag_changes(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<TagChange>> {
+        let rows: Vec<ChangeRow> = sqlx::query_as(CHANGES)
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(self.reads())
+            .await?;
+        rows.into_iter().map(change).collect()
+    }
+
+    pub(crate) async fn tag_at(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        at: SystemTime,
+    ) -> Result<Option<TagChange>> {
+        let row: Option<ChangeRow> = sqlx::query_as(CHANGE_AT)
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .bind(stored_time(at))
+            .fetch_optional(self.reads())
+            .await?;
+        row.map(change).transpose()
+    }
+
+    pub(crate) async fn deleted_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<DeletedManifest>> {
+        let row: Option<(String, Vec<u8>)> = sqlx::query_as(FIND_DELETED)
+            .bind(repository.as_str())
+            .bind(digest.to_bytes())
+            .fetch_optional(self.reads())
+            .await?;
+        Ok(row.map(|(media_type, body)| DeletedManifest { media_type, body }))
+    }
+
+    pub(crate) async fn forget_deleted(&self, limit: u32) -> Result<u64> {
+        self.write(ForgetDeleted { limit }).await
+    }
+}

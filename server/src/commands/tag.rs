@@ -1,0 +1,132 @@
+//! `longshore tag history|show|restore`: a tag's past.
+
+use super::FOUND;
+use crate::cli::{OutputFormat, SettingsSources, TagAction, TagOptions};
+use anyhow::{Context as _, Result, bail};
+use longshore_metadata::TagChange;
+use longshore_oci::{Digest, RepositoryName, Tag};
+use longshore_registry::Registry;
+use longshore_storage::Storage;
+use serde_json::json;
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+/// Whom the history names where a tag was restored from here.
+const OPERATOR: &str = "longshore tag restore";
+
+pub(super) async fn run(sources: &SettingsSources, options: &TagOptions) -> Result<ExitCode> {
+    let settings = super::load(sources)?.settings;
+    let metadata = super::connect(&settings).await?;
+    // What another process has in memory of an embedded database would be wrong after a change from here.
+    let is_change = matches!(options.action, TagAction::Restore { .. });
+    let _alone = is_change.then(|| super::hold_database(&settings)).transpose().context(
+        "the server that has this database open would not hear of the change: let a client tag the digest that \
+         `longshore tag show` tells, or stop the server first",
+    )?;
+    let storage = Storage::open(&settings.storage).await?;
+    let registry = Registry::new(metadata.clone(), storage, super::serve::rules(&settings));
+    let code = act(&registry, options).await;
+    metadata.close().await;
+    code
+}
+
+async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {
+    match &options.action {
+        TagAction::History { name, limit } => {
+            let (repository, tag) = split(name)?;
+            let changes = registry.tag_history(&repository, &tag, *limit).await?;
+            if changes.is_empty() {
+                bail!("{name} has never been here");
+            }
+            tell(&changes, options.output);
+            Ok(ExitCode::SUCCESS)
+        }
+        TagAction::Show { name, at } => {
+            let (repository, tag) = split(name)?;
+            let change = registry.tag_at(&repository, &tag, time(at.as_deref())?).await?;
+            tell(std::slice::from_ref(&change), options.output);
+            Ok(if change.digest.is_some() && change.is_here { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+        }
+        TagAction::Restore { name, at, to } => {
+            let (repository, tag) = split(name)?;
+            let digest: Digest = match to {
+                Some(digest) => digest.parse().with_context(|| format!("{digest:?} is no digest"))?,
+                None => {
+                    let change = registry.tag_at(&repository, &tag, time(at.as_deref())?).await?;
+                    change.digest.with_context(|| format!("{name} was deleted then: choose an earlier time"))?
+                }
+            };
+            registry.restore_tag(&repository, &tag, &digest, Some(OPERATOR)).await?;
+            println!("{repository}:{tag} names {digest}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn split(name: &str) -> Result<(RepositoryName, Tag)> {
+    let (repository, tag) = name.rsplit_once(':').context("write it as NAME:TAG")?;
+    let repository = repository.parse().with_context(|| format!("{repository:?} is no repository"))?;
+    Ok((repository, tag.parse().with_context(|| format!("{tag:?} is no tag"))?))
+}
+
+/// A time, or how long ago it was; now where nothing is said.
+fn time(text: Option<&str>) -> Result<SystemTime> {
+    let Some(text) = text else { return Ok(far_ahead()) };
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return SystemTime::now().checked_sub(ago).with_context(|| format!("{text} ago is before time began"));
+    }
+    let time = humantime::parse_rfc3339_weak(text);
+    time.with_context(|| format!("{text:?} is no time: write 2026-11-20T08:00:00Z, or how long ago, such as 3h"))
+}
+
+/// Later than any change, whatever the database's clock says.
+fn far_ahead() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 3600)
+}
+
+fn tell(changes: &[TagChange], output: OutputFormat) {
+    for change in changes {
+        let at = humantime::format_rfc3339_seconds(change.at);
+        let digest = change.digest.map(|digest| digest.to_string());
+        match output {
+            OutputFormat::Text => {
+                let by = change.by.as_deref().unwrap_or("-");
+                let gone = if change.digest.is_some() && !change.is_here { "  (gone)" } else { "" };
+                println!("{at}  {}  {by}{gone}", digest.as_deref().unwrap_or("deleted"));
+            }
+            OutputFormat::Json => println!(
+                "{}",
+                json!({
+                    "at": at.to_string(), "digest": digest, "by": change.by, "can_be_pulled": change.is_here,
+                })
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_date_or_how_long_ago() {
+        let date = time(Some("2026-11-20T08:00:00Z")).unwrap();
+        assert_eq!(humantime::format_rfc3339_seconds(date).to_string(), "2026-11-20T08:00:00Z");
+        assert_eq!(time(Some("2026-11-20 08:00:00")).unwrap(), date);
+        let ago = SystemTime::now().duration_since(time(Some("3h")).unwrap()).unwrap();
+        assert_eq!(ago.as_secs() / 3600, 3);
+        assert!(time(None).unwrap() > SystemTime::now());
+        assert!(time(Some("yesterday")).unwrap_err().to_string().contains("how long ago"));
+    }
+
+    #[test]
+    fn a_name_has_a_tag() {
+        let (repository, tag) = split("team/app:v1").unwrap();
+        assert_eq!((repository.as_str(), tag.as_str()), ("team/app", "v1"));
+        for wrong in ["app", "app:", ":v1", "App:v1", "app@sha256:abc"] {
+            assert!(split(wrong).is_err(), "{wrong}");
+        }
+    }
+}
