@@ -6,7 +6,7 @@ use super::parts::SessionObjects;
 use super::repositories::microseconds;
 use super::reviews::time;
 use super::uploads::end_session;
-use super::{Batch, Connection, Store, Transaction};
+use super::{Batch, Connection, Store, Transaction, read};
 use crate::{ExpiredUploads, Result, Tombstone, WaitingBytes};
 use std::time::Duration;
 
@@ -91,7 +91,9 @@ impl Store {
     }
 
     pub(crate) async fn waiting_bytes(&self) -> Result<WaitingBytes> {
-        let (count, stored, first): (i64, i64, Option<i64>) = sqlx::query_as(WAITING).fetch_one(self.reads()).await?;
+        let told: Result<(i64, i64, Option<i64>)> =
+            read!(self.connections, connection => Ok(sqlx::query_as(WAITING).fetch_one(connection).await?));
+        let (count, stored, first) = told?;
         Ok(WaitingBytes { count: size(count)?, bytes: size(stored)?, first: first.map(time).transpose()? })
     }
 

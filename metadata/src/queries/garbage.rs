@@ -2,7 +2,7 @@
 
 use super::dialect::for_update_of;
 use super::reviews::time;
-use super::{Connection, Store, Transaction};
+use super::{Connection, Store, Transaction, read};
 use crate::{Breaker, CollectionState, Durability, Result};
 use std::time::Duration;
 
@@ -99,13 +99,16 @@ impl Transaction for Write {
 
 impl Store {
     pub(crate) async fn collection_state(&self) -> Result<CollectionState> {
-        let (now, _, resume_at, _, stopped): StateRow = sqlx::query_as(STATE).fetch_one(self.reads()).await?;
+        let told: Result<StateRow> =
+            read!(self.connections, connection => Ok(sqlx::query_as(STATE).fetch_one(connection).await?));
+        let (now, _, resume_at, _, stopped) = told?;
         state(now, resume_at, stopped)
     }
 
     pub(crate) async fn begin_collection(&self) -> Result<CollectionState> {
-        let (now, seen_at, resume_at, promise, stopped): StateRow =
-            sqlx::query_as(STATE).fetch_one(self.reads()).await?;
+        let told: Result<StateRow> =
+            read!(self.connections, connection => Ok(sqlx::query_as(STATE).fetch_one(connection).await?));
+        let (now, seen_at, resume_at, promise, stopped) = told?;
         let unseen = now - seen_at;
         if unseen < -micros(MOVED) || unseen > promise.max(micros(MOVED)) {
             self.write(Write(HOLD)).await?;

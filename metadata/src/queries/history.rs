@@ -2,7 +2,7 @@
 
 use super::blobs::digest;
 use super::reviews::{stored_time, time};
-use super::{Batch, Connection, Store, Transaction};
+use super::{Batch, Connection, Store, Transaction, read};
 use crate::{DeletedManifest, Durability, Result, TagChange};
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::time::SystemTime;
@@ -71,13 +71,15 @@ impl Store {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<TagChange>> {
-        let rows: Vec<ChangeRow> = sqlx::query_as(CHANGES)
-            .bind(repository.as_str())
-            .bind(tag.as_str())
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .fetch_all(self.reads())
-            .await?;
+        let told: Result<Vec<ChangeRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(CHANGES)
+                .bind(repository.as_str())
+                .bind(tag.as_str())
+                .bind(before.unwrap_or(i64::MAX))
+                .bind(i64::from(limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         rows.into_iter().map(change).collect()
     }
 
@@ -87,12 +89,14 @@ impl Store {
         tag: &Tag,
         at: SystemTime,
     ) -> Result<Option<TagChange>> {
-        let row: Option<ChangeRow> = sqlx::query_as(CHANGE_AT)
-            .bind(repository.as_str())
-            .bind(tag.as_str())
-            .bind(stored_time(at))
-            .fetch_optional(self.reads())
-            .await?;
+        let told: Result<Option<ChangeRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(CHANGE_AT)
+                .bind(repository.as_str())
+                .bind(tag.as_str())
+                .bind(stored_time(at));
+            Ok(asked.fetch_optional(connection).await?)
+        });
+        let row = told?;
         row.map(change).transpose()
     }
 
@@ -101,11 +105,11 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<DeletedManifest>> {
-        let row: Option<(String, Vec<u8>)> = sqlx::query_as(FIND_DELETED)
-            .bind(repository.as_str())
-            .bind(digest.to_bytes())
-            .fetch_optional(self.reads())
-            .await?;
+        let told: Result<Option<(String, Vec<u8>)>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(FIND_DELETED).bind(repository.as_str()).bind(digest.to_bytes());
+            Ok(asked.fetch_optional(connection).await?)
+        });
+        let row = told?;
         Ok(row.map(|(media_type, body)| DeletedManifest { media_type, body }))
     }
 

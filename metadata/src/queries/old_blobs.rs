@@ -4,7 +4,7 @@
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
 use super::reviews::{Kind, drop_reviews, id_list, time};
-use super::{Connection, Store, Transaction, garbage, repositories};
+use super::{Connection, Store, Transaction, garbage, read, repositories};
 use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
 
@@ -81,14 +81,16 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
-        let rows: Vec<DueRow> = sqlx::query_as(DUE)
-            .bind((!page.only_due).then_some(i64::MAX))
-            .bind(page.after.due)
-            .bind(page.after.id1)
-            .bind(page.after.id2)
-            .bind(i64::from(page.limit))
-            .fetch_all(self.reads())
-            .await?;
+        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(DUE)
+                .bind((!page.only_due).then_some(i64::MAX))
+                .bind(page.after.due)
+                .bind(page.after.id1)
+                .bind(page.after.id2)
+                .bind(i64::from(page.limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         let now = time(rows.first().map_or(0, |row| row.now))?;
         let found = rows.into_iter().map(|row| {
             let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };

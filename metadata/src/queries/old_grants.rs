@@ -4,7 +4,7 @@
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
 use super::reviews::{Kind, drop_reviews, id_list, time};
-use super::{Connection, Store, Transaction, repositories};
+use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedGrant, Deleted, GrantFacts, NeededBlob, Result, Review, ReviewPage, Reviewed};
 use std::collections::{HashMap, HashSet};
@@ -126,14 +126,16 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
-        let rows: Vec<DueRow> = sqlx::query_as(DUE)
-            .bind((!page.only_due).then_some(i64::MAX))
-            .bind(page.after.due)
-            .bind(page.after.id1)
-            .bind(page.after.id2)
-            .bind(i64::from(page.limit))
-            .fetch_all(self.reads())
-            .await?;
+        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(DUE)
+                .bind((!page.only_due).then_some(i64::MAX))
+                .bind(page.after.due)
+                .bind(page.after.id1)
+                .bind(page.after.id2)
+                .bind(i64::from(page.limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         let now = time(rows.first().map_or(0, |row| row.now))?;
         let found = rows.into_iter().map(|row| {
             let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
@@ -144,13 +146,21 @@ impl Store {
 
     pub(crate) async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
         let list = id_list(manifests.iter().map(|review| (review.id1, review.id2)));
-        let rows: Vec<NeededRow> = sqlx::query_as(NEEDED_BY).bind(list).fetch_all(self.reads()).await?;
+        let told: Result<Vec<NeededRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(NEEDED_BY).bind(&list);
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         rows.into_iter().map(NeededRow::blob).collect()
     }
 
     pub(crate) async fn count_holders(&self, grants: &[Review]) -> Result<Vec<(Review, u64)>> {
         let list = id_list(grants.iter().map(|review| (review.id1, review.id2)));
-        let rows: Vec<(i64, i64)> = sqlx::query_as(HOLDERS).bind(list).fetch_all(self.reads()).await?;
+        let told: Result<Vec<(i64, i64)>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(HOLDERS).bind(&list);
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         let holders: HashMap<i64, i64> = rows.into_iter().collect();
         let count = |grant: &Review| Ok((*grant, size(holders.get(&grant.id2).copied().unwrap_or_default())?));
         grants.iter().map(count).collect()

@@ -5,7 +5,7 @@
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
 use super::reviews::{Kind, drop_reviews, id_list, json_list, stored_time, time};
-use super::{Connection, Store, Transaction, repositories};
+use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedManifest, Deleted, Error, KeptManifest, ManifestFacts, Result, Review, ReviewPage, Reviewed};
 use longshore_oci::{Digest, RepositoryName};
@@ -125,14 +125,16 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_manifests(&self, page: ReviewPage) -> Result<Reviewed<ManifestFacts>> {
-        let rows: Vec<DueRow> = sqlx::query_as(DUE)
-            .bind((!page.only_due).then_some(i64::MAX))
-            .bind(page.after.due)
-            .bind(page.after.id1)
-            .bind(page.after.id2)
-            .bind(i64::from(page.limit))
-            .fetch_all(self.reads())
-            .await?;
+        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(DUE)
+                .bind((!page.only_due).then_some(i64::MAX))
+                .bind(page.after.due)
+                .bind(page.after.id1)
+                .bind(page.after.id2)
+                .bind(i64::from(page.limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         let now = time(rows.first().map_or(0, |row| row.now))?;
         let found = rows.into_iter().map(|row| {
             let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
@@ -146,8 +148,11 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<(Review, ManifestFacts)>> {
-        let row: Option<DueRow> =
-            sqlx::query_as(ONE).bind(repository.as_str()).bind(digest.to_bytes()).fetch_optional(self.reads()).await?;
+        let told: Result<Option<DueRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(ONE).bind(repository.as_str()).bind(digest.to_bytes());
+            Ok(asked.fetch_optional(connection).await?)
+        });
+        let row = told?;
         let Some(row) = row else { return Ok(None) };
         let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
         Ok(row.facts()?.map(|facts| (review, facts)))
@@ -155,8 +160,11 @@ impl Store {
 
     pub(crate) async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
         let list = json_list(keepers.iter().map(|keeper| (*keeper, 0)));
-        let rows: Vec<(i64, String, Vec<u8>, i64, i64, i64)> =
-            sqlx::query_as(KEPT_BY).bind(list).fetch_all(self.reads()).await?;
+        let told: Result<Vec<(i64, String, Vec<u8>, i64, i64, i64)>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(KEPT_BY).bind(&list);
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
         let kept = |(id, name, own, stored, repository_id, keepers): (i64, String, Vec<u8>, i64, i64, i64)| {
             Ok(KeptManifest {
                 review: Review { id1: repository_id, id2: id, due: 0 },

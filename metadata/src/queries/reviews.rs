@@ -5,7 +5,7 @@
 
 use super::dialect::review_list;
 use super::repositories::microseconds;
-use super::{Connection, Store, Transaction};
+use super::{Connection, Store, Transaction, read};
 pub(super) use crate::garbage::Kind;
 use crate::{Durability, Error, Result, Review};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,7 +77,9 @@ pub(super) async fn drop_reviews(connection: &mut Connection, kind: Kind, ended:
 
 impl Store {
     pub(crate) async fn overdue_for(&self) -> Result<Duration> {
-        let (now, first): (i64, Option<i64>) = sqlx::query_as(OVERDUE).fetch_one(self.reads()).await?;
+        let told: Result<(i64, Option<i64>)> =
+            read!(self.connections, connection => Ok(sqlx::query_as(OVERDUE).fetch_one(connection).await?));
+        let (now, first) = told?;
         let overdue = first.map_or(0, |first| now - first);
         Ok(Duration::from_micros(u64::try_from(overdue).unwrap_or_default()))
     }

@@ -138,6 +138,7 @@ impl World {
             allow_sparse: false,
             upload_lifetime: UPLOAD_LIFETIME,
             page_max: 100,
+            count_pulls: false,
         };
         let registry = Registry::new(metadata.clone(), storage.clone(), rules);
         let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100 };
