@@ -10,7 +10,7 @@ pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<R
     house.clock.look(page.now)?;
     let mut sorted = Sorted::until(*last);
     for (review, facts) in page.found {
-        sorted.add(review, verdict::of_blob(facts.as_ref()), || Some(review));
+        sorted.add(review, &verdict::of_blob(facts.as_ref()), || Some(review));
     }
     Ok(Some(sorted))
 }

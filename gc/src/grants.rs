@@ -13,7 +13,7 @@ pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<C
         let verdict = verdict::of_grant(facts.as_ref(), page.now);
         let condemned =
             facts.map(|facts| CondemnedGrant { review, repository: facts.repository, digest: facts.digest });
-        sorted.add(review, verdict, || condemned);
+        sorted.add(review, &verdict, || condemned);
     }
     Ok(Some(sorted))
 }

@@ -16,7 +16,7 @@ pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<C
             let untagged_since = facts.untagged_since?;
             Some(CondemnedManifest { review, repository: facts.repository, untagged_since })
         };
-        sorted.add(review, verdict, || facts.and_then(condemned));
+        sorted.add(review, &verdict, || facts.and_then(condemned));
     }
     Ok(Some(sorted))
 }

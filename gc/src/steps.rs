@@ -45,10 +45,10 @@ impl<T> Sorted<T> {
         Self { last, kept: Vec::new(), postponed: Vec::new(), condemned: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, review: Review, verdict: Verdict, condemn: impl FnOnce() -> Option<T>) {
+    pub(crate) fn add(&mut self, review: Review, verdict: &Verdict, condemn: impl FnOnce() -> Option<T>) {
         match verdict {
             Verdict::Kept(_) => self.kept.push(review),
-            Verdict::Until(time, _) => self.postponed.push((review, time)),
+            Verdict::Until(time, _) => self.postponed.push((review, *time)),
             Verdict::Goes => self.condemned.extend(condemn()),
         }
     }

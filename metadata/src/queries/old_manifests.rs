@@ -94,6 +94,18 @@ impl DueRow {
     }
 }
 
+type KeptRow = (i64, String, Vec<u8>, i64, i64, i64);
+
+fn kept((id, name, own, stored, repository_id, keepers): KeptRow) -> Result<KeptManifest> {
+    Ok(KeptManifest {
+        review: Review { id1: repository_id, id2: id, due: 0 },
+        repository: repositories::name(&name)?,
+        digest: digest(&own)?,
+        size: size(stored)?,
+        keepers: size(keepers)?,
+    })
+}
+
 struct Delete(Vec<CondemnedManifest>);
 
 impl Transaction for Delete {
@@ -160,20 +172,11 @@ impl Store {
 
     pub(crate) async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
         let list = json_list(keepers.iter().map(|keeper| (*keeper, 0)));
-        let told: Result<Vec<(i64, String, Vec<u8>, i64, i64, i64)>> = read!(self.connections, connection => {
+        let told: Result<Vec<KeptRow>> = read!(self.connections, connection => {
             let asked = sqlx::query_as(KEPT_BY).bind(&list);
             Ok(asked.fetch_all(connection).await?)
         });
         let rows = told?;
-        let kept = |(id, name, own, stored, repository_id, keepers): (i64, String, Vec<u8>, i64, i64, i64)| {
-            Ok(KeptManifest {
-                review: Review { id1: repository_id, id2: id, due: 0 },
-                repository: repositories::name(&name)?,
-                digest: digest(&own)?,
-                size: size(stored)?,
-                keepers: size(keepers)?,
-            })
-        };
         rows.into_iter().map(kept).collect()
     }
 

@@ -10,7 +10,7 @@ use crate::{
 use futures_util::TryStreamExt;
 use longshore_gc::Step;
 use longshore_oci::Reference;
-use longshore_registry::{Delivery, Error, Registry};
+use longshore_registry::{Delivery, Error, Purpose, Registry};
 use std::collections::BTreeSet;
 
 /// Compares whether a blob was found with what is known; a client that is told that it is not there knows so from then on.
@@ -71,7 +71,7 @@ async fn read_blob(registry: &Registry, number: usize, blob: usize) -> Result<Re
 /// A pull of a tag: its manifest, all blobs of it, and of all below it.
 pub(crate) async fn pull(registry: &Registry, expected: &mut Expected, number: usize, name: usize) -> Outcome {
     let named = expected.repositories[number].tags[name % TAGS];
-    match registry.find_manifest(&repository(number), &Reference::Tag(tag(name % TAGS))).await {
+    match registry.find_manifest(repository(number), Reference::Tag(tag(name % TAGS)), Purpose::Pull).await {
         Ok(found) => {
             let Some(manifest) = named else { return Err(format!("a tag that was deleted names {}", found.digest)) };
             if found.digest != MANIFEST[manifest].digest || found.body != MANIFEST[manifest].body {
@@ -99,7 +99,8 @@ async fn pull_below(registry: &Registry, expected: &mut Expected, number: usize,
 }
 
 async fn has_manifest(registry: &Registry, number: usize, manifest: usize) -> Outcome<bool> {
-    match registry.find_manifest(&repository(number), &Reference::Digest(MANIFEST[manifest].digest)).await {
+    match registry.find_manifest(repository(number), Reference::Digest(MANIFEST[manifest].digest), Purpose::Look).await
+    {
         Ok(found) if found.body == MANIFEST[manifest].body => Ok(true),
         Ok(_) => Err(format!("manifest {manifest} has another body")),
         Err(Error::ManifestUnknown { .. }) => Ok(false),
@@ -172,18 +173,18 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
     }
     let blobs: BTreeSet<usize> = held.iter().map(|(_, blob)| *blob).collect();
     let counts = [
-        ("manifests", manifests),
-        ("repository_blobs", held.len()),
-        ("blobs", blobs.len()),
-        ("uploads", 0),
-        ("deleted_manifests", 0),
-        ("tombstones", 0),
-        ("gc_queue", 0),
+        ("SELECT count(*) FROM manifests", manifests),
+        ("SELECT count(*) FROM repository_blobs", held.len()),
+        ("SELECT count(*) FROM blobs", blobs.len()),
+        ("SELECT count(*) FROM uploads", 0),
+        ("SELECT count(*) FROM deleted_manifests", 0),
+        ("SELECT count(*) FROM tombstones", 0),
+        ("SELECT count(*) FROM gc_queue", 0),
     ];
-    for (table, count) in counts {
-        let there = world.clock.count(table).await;
+    for (sql, count) in counts {
+        let there = world.clock.count(sql).await;
         if there != count as i64 {
-            return Err(format!("{there} {table} are there, and {count} are needed"));
+            return Err(format!("{sql} gives {there}, and {count} are needed"));
         }
     }
     let named: BTreeSet<String> = world.clock.keys().await.into_iter().collect();

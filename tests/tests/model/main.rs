@@ -33,13 +33,13 @@ fn config(cases: u32) -> Config {
 }
 
 /// Plays histories of so many operations.
-fn run(engine: Engine, cases: u32, length: usize) {
+fn run(engine: &Engine, cases: u32, length: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut runner = TestRunner::new(config(cases));
     let histories = proptest::collection::vec(operations(), length).prop_map(History);
     let outcome = runner.run(&histories, |History(history)| {
         let played = runtime.block_on(async {
-            let mut world = World::new(&engine).await;
+            let mut world = World::new(engine).await;
             let played = play::all(&mut world, &history).await;
             world.close().await;
             played
@@ -66,10 +66,10 @@ impl std::fmt::Debug for History {
 
 #[test]
 fn one_process_on_sqlite_keeps_every_promise() {
-    run(Engine::sqlite(), 256, 200);
+    run(&Engine::sqlite(), 256, 200);
 }
 
 #[test]
 fn three_replicas_on_postgres_keep_every_promise() {
-    run(Engine::postgres(), 16, 200);
+    run(&Engine::postgres(), 16, 200);
 }
