@@ -115,7 +115,7 @@ mod tests {
         let date = time(Some("2026-11-20T08:00:00Z")).unwrap();
         assert_eq!(humantime::format_rfc3339_seconds(date).to_string(), "2026-11-20T08:00:00Z");
         assert_eq!(time(Some("2026-11-20 08:00:00")).unwrap(), date);
-        let ago = SystemTime::now().duration_since(time(Some("3h")).unwrap()).unwrap();
+        let ago = time(Some("3h")).unwrap().elapsed().unwrap();
         assert_eq!(ago.as_secs() / 3600, 3);
         assert!(time(None).unwrap() > SystemTime::now());
         assert!(time(Some("yesterday")).unwrap_err().to_string().contains("how long ago"));
