@@ -60,11 +60,6 @@ impl Collector {
         Self(House { metadata, storage, rules, clock: Clock::default(), pace })
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(house: House) -> Self {
-        Self(house)
-    }
-
     /// One pass over all steps, until none of them finds anything more to do.
     ///
     /// # Errors

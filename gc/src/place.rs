@@ -1,6 +1,6 @@
 //! Where the steps are tested: an embedded database and files, in a folder that is removed at the end.
 
-use crate::{Clock, Collected, Collector, House, Pace, Rules};
+use crate::{Collected, Collector, Rules};
 use longshore_metadata::{
     CommitOutcome, CommitUpload, ConnectOptions, Lifetimes, Metadata, NamedBlob, NewUpload, PutManifest,
     PutManifestOutcome, StoredContent, UploadAddress, UploadId,
@@ -38,8 +38,8 @@ impl Place {
     }
 
     pub(crate) fn collector(&self) -> Collector {
-        let (metadata, storage, rules) = (self.metadata.clone(), self.storage.clone(), self.rules.clone());
-        Collector::of(House { metadata, storage, rules, clock: Clock::default(), pace: Pace::new(100) })
+        let rules = Rules { share: 100, ..self.rules.clone() };
+        Collector::new(self.metadata.clone(), self.storage.clone(), rules)
     }
 
     pub(crate) async fn pass(&self) -> Collected {

@@ -227,5 +227,5 @@ pub async fn why(
 ) -> Result<Option<Verdict>, Error> {
     let now = metadata.collection_state().await?.now;
     let facts = metadata.manifest_facts(repository, digest).await?;
-    Ok(facts.map(|(_, facts)| verdict::of_manifest(Some(&facts), rules, now)))
+    Ok(facts.map(|facts| verdict::of_manifest(Some(&facts), rules, now)))
 }

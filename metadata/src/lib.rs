@@ -340,11 +340,7 @@ impl Metadata {
     }
 
     /// A manifest with what keeps it, whether a review of it is due or not.
-    pub async fn manifest_facts(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<(Review, ManifestFacts)>> {
+    pub async fn manifest_facts(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestFacts>> {
         on_engine!(self.manifest_facts(repository, digest))
     }
 

@@ -1,9 +1,10 @@
 //! What all replicas know of garbage collection: whether it waits or was stopped, and how much it has deleted of late.
 
 use super::dialect::for_update_of;
+use super::repositories::microseconds;
 use super::reviews::time;
 use super::{Connection, Store, Transaction, read};
-use crate::{Breaker, CollectionState, Durability, Result};
+use crate::{Breaker, CollectionState, Result};
 use std::time::Duration;
 
 statements! {
@@ -30,10 +31,6 @@ const LOOKED_AT: Duration = Duration::from_secs(60);
 /// In so much time the share counts that may be deleted.
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
-fn micros(duration: Duration) -> i64 {
-    super::repositories::microseconds(duration)
-}
-
 #[derive(sqlx::FromRow)]
 struct LockedState {
     now: i64,
@@ -47,12 +44,11 @@ struct LockedState {
 /// Whether so many more blobs may be deleted; where they would be too many, collection is stopped from now on. Deletes of
 /// blobs wait for each other here: there is one budget for all replicas.
 pub(super) async fn allow(connection: &mut Connection, breaker: Breaker, count: u64) -> Result<bool> {
-    let state: LockedState = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
+    let mut state: LockedState = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
     if state.stopped_why.is_some() {
         return Ok(false);
     }
-    let mut state = state;
-    if state.now - state.window_began >= micros(WINDOW) || state.now < state.window_began {
+    if state.now - state.window_began >= microseconds(WINDOW) || state.now < state.window_began {
         sqlx::query(NEW_WINDOW).execute(&mut *connection).await?;
         state = LockedState { blobs: None, deleted: 0, is_allowed: 0, ..state };
     }
@@ -89,8 +85,6 @@ struct Write(&'static str);
 impl Transaction for Write {
     type Output = ();
 
-    const DURABILITY: Durability = Durability::Durable;
-
     async fn run(&self, connection: &mut Connection) -> Result<()> {
         sqlx::query(self.0).execute(connection).await?;
         Ok(())
@@ -98,23 +92,23 @@ impl Transaction for Write {
 }
 
 impl Store {
+    async fn read_state(&self) -> Result<StateRow> {
+        read!(self.connections, connection => Ok(sqlx::query_as(STATE).fetch_one(connection).await?))
+    }
+
     pub(crate) async fn collection_state(&self) -> Result<CollectionState> {
-        let told: Result<StateRow> =
-            read!(self.connections, connection => Ok(sqlx::query_as(STATE).fetch_one(connection).await?));
-        let (now, _, resume_at, _, stopped) = told?;
+        let (now, _, resume_at, _, stopped) = self.read_state().await?;
         state(now, resume_at, stopped)
     }
 
     pub(crate) async fn begin_collection(&self) -> Result<CollectionState> {
-        let told: Result<StateRow> =
-            read!(self.connections, connection => Ok(sqlx::query_as(STATE).fetch_one(connection).await?));
-        let (now, seen_at, resume_at, promise, stopped) = told?;
+        let (now, seen_at, resume_at, promise, stopped) = self.read_state().await?;
         let unseen = now - seen_at;
-        if unseen < -micros(MOVED) || unseen > promise.max(micros(MOVED)) {
+        if unseen < -microseconds(MOVED) || unseen > promise.max(microseconds(MOVED)) {
             self.write(Write(HOLD)).await?;
             return state(now, now + promise, stopped);
         }
-        if unseen.abs() >= micros(LOOKED_AT) {
+        if unseen.abs() >= microseconds(LOOKED_AT) {
             self.write(Write(SEEN)).await?;
         }
         state(now, resume_at, stopped)

@@ -3,19 +3,17 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
-use super::reviews::{Kind, drop_reviews, id_list, time};
-use super::{Connection, Store, Transaction, garbage, read, repositories};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queued};
+use super::{Connection, Store, Transaction, garbage, repositories};
 use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
 
 statements! {
-    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, b.digest, b.size, \
+    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, b.digest, b.size, \
         (SELECT r.name FROM repository_blobs g JOIN repositories r ON r.id = g.repository_id \
             WHERE g.blob_id = b.id ORDER BY g.repository_id LIMIT 1) AS held_by \
-        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 3 \
-            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
-            ORDER BY review_after, id1, id2 LIMIT $5) q \
-        LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2";
+        FROM clock c CROSS JOIN ", queued!("3"), " \
+        LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2");
     LOCK = concat!("SELECT b.id FROM blobs b WHERE b.id IN (SELECT id1 FROM ", review_list!("$1"),
         " l) ORDER BY b.id", skip_locked!());
     UNHELD = concat!("SELECT b.id, COALESCE(b.object_id, 0) AS object_id, b.size FROM ", review_list!("$1"), " l \
@@ -28,17 +26,15 @@ statements! {
 }
 
 #[derive(sqlx::FromRow)]
-struct DueRow {
-    id1: i64,
-    id2: i64,
-    review_after: i64,
-    now: i64,
+struct BlobRow {
     digest: Option<Vec<u8>>,
     size: Option<i64>,
     held_by: Option<String>,
 }
 
-impl DueRow {
+impl FoundRow for BlobRow {
+    type Facts = BlobFacts;
+
     fn facts(self) -> Result<Option<BlobFacts>> {
         let (Some(own), Some(stored)) = (self.digest, self.size) else { return Ok(None) };
         let held_by = self.held_by.as_deref().map(repositories::name).transpose()?;
@@ -81,22 +77,7 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
-        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
-            let asked = sqlx::query_as(DUE)
-                .bind((!page.only_due).then_some(i64::MAX))
-                .bind(page.after.due)
-                .bind(page.after.id1)
-                .bind(page.after.id2)
-                .bind(i64::from(page.limit));
-            Ok(asked.fetch_all(connection).await?)
-        });
-        let rows = told?;
-        let now = time(rows.first().map_or(0, |row| row.now))?;
-        let found = rows.into_iter().map(|row| {
-            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
-            Ok((review, row.facts()?))
-        });
-        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+        self.review::<BlobRow>(DUE, page).await
     }
 
     pub(crate) async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {

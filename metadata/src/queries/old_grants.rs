@@ -3,22 +3,20 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
-use super::reviews::{Kind, drop_reviews, id_list, time};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queued, time};
 use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedGrant, Deleted, GrantFacts, NeededBlob, Result, Review, ReviewPage, Reviewed};
 use std::collections::{HashMap, HashSet};
 
 statements! {
-    DUE = "SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
+    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
         (SELECT m.digest FROM manifest_blobs n JOIN manifests m ON m.id = n.manifest_id \
             WHERE n.repository_id = q.id1 AND n.blob_id = q.id2 ORDER BY m.id LIMIT 1) AS needed_by \
-        FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 2 \
-            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
-            ORDER BY review_after, id1, id2 LIMIT $5) q \
+        FROM clock c CROSS JOIN ", queued!("2"), " \
         LEFT JOIN repository_blobs g ON g.repository_id = q.id1 AND g.blob_id = q.id2 \
         LEFT JOIN blobs b ON b.id = g.blob_id LEFT JOIN repositories r ON r.id = g.repository_id \
-        ORDER BY q.review_after, q.id1, q.id2";
+        ORDER BY q.review_after, q.id1, q.id2");
     // What manifests need: each with how many manifests of the repository need it, and how many repositories hold it.
     NEEDED_BY = concat!("SELECT n.repository_id, n.blob_id, r.name, b.digest, b.size, \
         (SELECT count(*) FROM manifest_blobs o WHERE o.repository_id = n.repository_id AND o.blob_id = n.blob_id) AS users, \
@@ -41,11 +39,7 @@ statements! {
 }
 
 #[derive(sqlx::FromRow)]
-struct DueRow {
-    id1: i64,
-    id2: i64,
-    review_after: i64,
-    now: i64,
+struct GrantRow {
     name: Option<String>,
     digest: Option<Vec<u8>>,
     size: Option<i64>,
@@ -53,7 +47,9 @@ struct DueRow {
     needed_by: Option<Vec<u8>>,
 }
 
-impl DueRow {
+impl FoundRow for GrantRow {
+    type Facts = GrantFacts;
+
     fn facts(self) -> Result<Option<GrantFacts>> {
         let (Some(name), Some(own), Some(stored), Some(expires_at)) =
             (self.name, self.digest, self.size, self.expires_at)
@@ -126,22 +122,7 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
-        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
-            let asked = sqlx::query_as(DUE)
-                .bind((!page.only_due).then_some(i64::MAX))
-                .bind(page.after.due)
-                .bind(page.after.id1)
-                .bind(page.after.id2)
-                .bind(i64::from(page.limit));
-            Ok(asked.fetch_all(connection).await?)
-        });
-        let rows = told?;
-        let now = time(rows.first().map_or(0, |row| row.now))?;
-        let found = rows.into_iter().map(|row| {
-            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
-            Ok((review, row.facts()?))
-        });
-        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+        self.review::<GrantRow>(DUE, page).await
     }
 
     pub(crate) async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {

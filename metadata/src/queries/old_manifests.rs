@@ -4,7 +4,7 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
-use super::reviews::{Kind, drop_reviews, id_list, json_list, stored_time, time};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued, stored_time, time};
 use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedManifest, Deleted, Error, KeptManifest, ManifestFacts, Result, Review, ReviewPage, Reviewed};
@@ -24,13 +24,10 @@ macro_rules! facts {
 }
 
 statements! {
-    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, ", facts!(), "FROM clock c CROSS JOIN (SELECT id1, id2, review_after FROM gc_queue WHERE kind = 1 \
-            AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
-            ORDER BY review_after, id1, id2 LIMIT $5) q \
+    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, ", facts!(), "FROM clock c CROSS JOIN ", queued!("1"), " \
         LEFT JOIN manifests m ON m.id = q.id2 LEFT JOIN repositories r ON r.id = m.repository_id \
         ORDER BY q.review_after, q.id1, q.id2");
-    ONE = concat!("SELECT m.repository_id AS id1, m.id AS id2, 0 AS review_after, c.now, ", facts!(),
-        "FROM clock c CROSS JOIN repositories r JOIN manifests m ON m.repository_id = r.id \
+    ONE = concat!("SELECT ", facts!(), "FROM repositories r JOIN manifests m ON m.repository_id = r.id \
         WHERE r.name = $1 AND m.digest = $2");
     // What an index names, and what refers to a subject: each with how much keeps it in all.
     KEPT_BY = concat!("SELECT k.id, r.name, m.digest, m.size, m.repository_id, \
@@ -54,11 +51,7 @@ statements! {
 }
 
 #[derive(sqlx::FromRow)]
-struct DueRow {
-    id1: i64,
-    id2: i64,
-    review_after: i64,
-    now: i64,
+struct ManifestRow {
     name: Option<String>,
     digest: Option<Vec<u8>>,
     size: Option<i64>,
@@ -71,7 +64,9 @@ struct DueRow {
     subject: Option<Vec<u8>>,
 }
 
-impl DueRow {
+impl FoundRow for ManifestRow {
+    type Facts = ManifestFacts;
+
     fn facts(self) -> Result<Option<ManifestFacts>> {
         let (Some(name), Some(own), Some(stored), Some(pushed_at)) =
             (self.name, self.digest, self.size, self.pushed_at)
@@ -137,37 +132,19 @@ impl Transaction for Delete {
 
 impl Store {
     pub(crate) async fn review_manifests(&self, page: ReviewPage) -> Result<Reviewed<ManifestFacts>> {
-        let told: Result<Vec<DueRow>> = read!(self.connections, connection => {
-            let asked = sqlx::query_as(DUE)
-                .bind((!page.only_due).then_some(i64::MAX))
-                .bind(page.after.due)
-                .bind(page.after.id1)
-                .bind(page.after.id2)
-                .bind(i64::from(page.limit));
-            Ok(asked.fetch_all(connection).await?)
-        });
-        let rows = told?;
-        let now = time(rows.first().map_or(0, |row| row.now))?;
-        let found = rows.into_iter().map(|row| {
-            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
-            Ok((review, row.facts()?))
-        });
-        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+        self.review::<ManifestRow>(DUE, page).await
     }
 
     pub(crate) async fn manifest_facts(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<(Review, ManifestFacts)>> {
-        let told: Result<Option<DueRow>> = read!(self.connections, connection => {
+    ) -> Result<Option<ManifestFacts>> {
+        let told: Result<Option<ManifestRow>> = read!(self.connections, connection => {
             let asked = sqlx::query_as(ONE).bind(repository.as_str()).bind(digest.to_bytes());
             Ok(asked.fetch_optional(connection).await?)
         });
-        let row = told?;
-        let Some(row) = row else { return Ok(None) };
-        let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
-        Ok(row.facts()?.map(|facts| (review, facts)))
+        told?.map_or(Ok(None), ManifestRow::facts)
     }
 
     pub(crate) async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {

@@ -7,8 +7,22 @@ use super::dialect::review_list;
 use super::repositories::microseconds;
 use super::{Connection, Store, Transaction, read};
 pub(super) use crate::garbage::Kind;
-use crate::{Durability, Error, Result, Review};
+use crate::{Durability, Error, Result, Review, ReviewPage, Reviewed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The reviews of a kind that a page asks for, as a table `q`; its parameters are those that [`Store::review`] binds.
+macro_rules! queued {
+    ($kind:literal) => {
+        concat!(
+            "(SELECT id1, id2, review_after FROM gc_queue WHERE kind = ",
+            $kind,
+            " AND review_after <= COALESCE($1, (SELECT now FROM clock)) AND (review_after, id1, id2) > ($2, $3, $4) \
+             ORDER BY review_after, id1, id2 LIMIT $5) q"
+        )
+    };
+}
+
+pub(super) use queued;
 
 statements! {
     DROP_REVIEWS = concat!("DELETE FROM gc_queue WHERE kind = $2 AND (id1, id2, review_after) IN \
@@ -17,6 +31,27 @@ statements! {
         FROM clock c CROSS JOIN (SELECT 1 AS kind UNION ALL SELECT 2 UNION ALL SELECT 3) k GROUP BY c.now";
     POSTPONE = concat!("UPDATE gc_queue SET review_after = l.other, attempts = attempts + 1 FROM ", review_list!("$1"),
         " l WHERE gc_queue.kind = $2 AND gc_queue.id1 = l.id1 AND gc_queue.id2 = l.id2 AND gc_queue.review_after = l.due");
+}
+
+type Row = <<Connection as sqlx::Connection>::Database as sqlx::Database>::Row;
+
+/// What a query found of a queued thing, in its columns.
+pub(super) trait FoundRow: for<'row> sqlx::FromRow<'row, Row> + Send + Unpin {
+    type Facts;
+
+    /// In the registry's words; none where the thing is gone.
+    fn facts(self) -> Result<Option<Self::Facts>>;
+}
+
+/// A review with what was found.
+#[derive(sqlx::FromRow)]
+struct ReviewRow<F> {
+    id1: i64,
+    id2: i64,
+    review_after: i64,
+    now: i64,
+    #[sqlx(flatten)]
+    found: F,
 }
 
 /// Reviews as the JSON list that `review_list!` reads, each with one more number.
@@ -55,20 +90,18 @@ impl Transaction for Settle {
     const DURABILITY: Durability = Durability::Relaxed;
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        let kind = self.kind as i64;
         if !self.ended.is_empty() {
-            let list = json_list(self.ended.iter().map(|review| (*review, 0)));
-            sqlx::query(DROP_REVIEWS).bind(list).bind(kind).execute(&mut *connection).await?;
+            drop_reviews(connection, self.kind, &self.ended).await?;
         }
         if !self.postponed.is_empty() {
             let list = json_list(self.postponed.iter().map(|(review, until)| (*review, stored_time(*until))));
-            sqlx::query(POSTPONE).bind(list).bind(kind).execute(connection).await?;
+            sqlx::query(POSTPONE).bind(list).bind(self.kind as i64).execute(connection).await?;
         }
         Ok(())
     }
 }
 
-/// Drops reviews of what was deleted, in the transaction that deletes it.
+/// Ends reviews for good, in the transaction of what they came to.
 pub(super) async fn drop_reviews(connection: &mut Connection, kind: Kind, ended: &[Review]) -> Result<()> {
     let list = json_list(ended.iter().map(|review| (*review, 0)));
     sqlx::query(DROP_REVIEWS).bind(list).bind(kind as i64).execute(connection).await?;
@@ -76,6 +109,26 @@ pub(super) async fn drop_reviews(connection: &mut Connection, kind: Kind, ended:
 }
 
 impl Store {
+    /// A page of reviews, by one of the statements that read from `queued!`.
+    pub(super) async fn review<F: FoundRow>(&self, due: &'static str, page: ReviewPage) -> Result<Reviewed<F::Facts>> {
+        let told: Result<Vec<ReviewRow<F>>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(due)
+                .bind((!page.only_due).then_some(i64::MAX))
+                .bind(page.after.due)
+                .bind(page.after.id1)
+                .bind(page.after.id2)
+                .bind(i64::from(page.limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = told?;
+        let now = time(rows.first().map_or(0, |row| row.now))?;
+        let found = rows.into_iter().map(|row| {
+            let review = Review { id1: row.id1, id2: row.id2, due: row.review_after };
+            Ok((review, row.found.facts()?))
+        });
+        Ok(Reviewed { now, found: found.collect::<Result<_>>()? })
+    }
+
     pub(crate) async fn overdue_for(&self) -> Result<Duration> {
         let told: Result<(i64, Option<i64>)> =
             read!(self.connections, connection => Ok(sqlx::query_as(OVERDUE).fetch_one(connection).await?));
