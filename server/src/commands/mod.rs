@@ -11,6 +11,7 @@ use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::{Loaded, Settings, Sources};
 use longshore_metadata::{ConnectOptions, Metadata};
+use longshore_oci::{Reference, RepositoryName};
 use longshore_storage::ProcessLock;
 use std::{ffi::OsString, process::ExitCode};
 
@@ -72,4 +73,12 @@ fn make_storage_path(settings: &Settings) -> Result<()> {
 fn hold_database(settings: &Settings) -> Result<Option<ProcessLock>> {
     let file = Metadata::embedded_file(&settings.database_url());
     Ok(file.map(|file| ProcessLock::of_file(&file)).transpose()?)
+}
+
+/// The repository of `NAME:TAG` or `NAME@DIGEST`, and what is meant in it.
+fn split_name(name: &str) -> Result<(RepositoryName, Reference)> {
+    let at = name.find('@').or_else(|| name.rfind(':')).context("write it as NAME:TAG or NAME@DIGEST")?;
+    let repository = name[..at].parse().with_context(|| format!("{:?} is no repository", &name[..at]))?;
+    let reference = name[at + 1..].parse().with_context(|| format!("{:?} is no tag or digest", &name[at + 1..]))?;
+    Ok((repository, reference))
 }

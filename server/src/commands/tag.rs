@@ -4,7 +4,7 @@ use super::FOUND;
 use crate::cli::{OutputFormat, SettingsSources, TagAction, TagOptions};
 use anyhow::{Context as _, Result, bail};
 use longshore_metadata::TagChange;
-use longshore_oci::{Digest, RepositoryName, Tag};
+use longshore_oci::{Digest, Reference, RepositoryName, Tag};
 use longshore_registry::Registry;
 use longshore_storage::Storage;
 use serde_json::json;
@@ -66,9 +66,10 @@ async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {
 }
 
 fn split(name: &str) -> Result<(RepositoryName, Tag)> {
-    let (repository, tag) = name.rsplit_once(':').context("write it as NAME:TAG")?;
-    let repository = repository.parse().with_context(|| format!("{repository:?} is no repository"))?;
-    Ok((repository, tag.parse().with_context(|| format!("{tag:?} is no tag"))?))
+    match super::split_name(name)? {
+        (repository, Reference::Tag(tag)) => Ok((repository, tag)),
+        (_, Reference::Digest(digest)) => bail!("{digest} is no tag: write it as NAME:TAG"),
+    }
 }
 
 /// A time, or how long ago it was; now where nothing is said.

@@ -1,10 +1,11 @@
 //! `longshore gc --dry-run` and `longshore gc why`: what would go, and why the rest stays.
 
 use crate::cli::OutputFormat;
-use anyhow::{Context as _, Result, bail};
+use crate::commands::split_name;
+use anyhow::{Result, bail};
 use longshore_gc::{Going, Preview, Rules, Share, Staying, Verdict};
 use longshore_metadata::Metadata;
-use longshore_oci::{Reference, RepositoryName};
+use longshore_oci::Reference;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, process::ExitCode, time::SystemTime};
 
@@ -19,7 +20,7 @@ pub(super) async fn preview(metadata: &Metadata, rules: &Rules, output: OutputFo
 
 /// Says why a manifest stays, given as `NAME:TAG` or `NAME@DIGEST`.
 pub(super) async fn why(metadata: &Metadata, rules: &Rules, name: &str, output: OutputFormat) -> Result<ExitCode> {
-    let (repository, reference) = split(name)?;
+    let (repository, reference) = split_name(name)?;
     let digest = match reference {
         Reference::Digest(digest) => Some(digest),
         Reference::Tag(tag) => metadata.find_tag(&repository, &tag).await?.map(|record| record.digest),
@@ -48,14 +49,6 @@ fn said(verdict: &Verdict) -> String {
         Verdict::Until(until, reason) => format!("stays until {}: {reason}", time(*until)),
         Verdict::Goes => "goes: nothing keeps it".to_owned(),
     }
-}
-
-/// A repository, and what is meant in it.
-fn split(name: &str) -> Result<(RepositoryName, Reference)> {
-    let at = name.find('@').or_else(|| name.rfind(':')).context("write it as NAME:TAG or NAME@DIGEST")?;
-    let repository = name[..at].parse().with_context(|| format!("{:?} is no repository", &name[..at]))?;
-    let reference = name[at + 1..].parse().with_context(|| format!("{:?} is no tag or digest", &name[at + 1..]))?;
-    Ok((repository, reference))
 }
 
 fn time(time: SystemTime) -> humantime::Rfc3339Timestamp {
