@@ -138,6 +138,7 @@ async fn a_url_ends(backend: Arc<dyn Backend>) {
     let begun = Instant::now();
     while status(Method::GET, &url).await != 403 {
         assert!(begun.elapsed() < Duration::from_secs(60), "a URL for a second is still good");
+        // It ends by the store's own clock: there is nothing else to wait for.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
