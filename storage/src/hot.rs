@@ -8,7 +8,7 @@
 //! still lies in a slow client's queue counts. Where the budget is used up nothing is let in, and readers go to the
 //! file.
 
-use crate::ObjectKey;
+use crate::{ObjectKey, buffers::Buffers};
 use bytes::Bytes;
 use moka::{future::Cache, sync};
 use std::{
@@ -41,6 +41,7 @@ pub(crate) struct HotSegments {
     /// Objects that were read once and not let in.
     read_once: sync::Cache<ObjectKey, ()>,
     budget: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
     capacity: u64,
     segments_read: Arc<AtomicU64>,
 }
@@ -60,28 +61,31 @@ pub struct HotUsage {
 #[derive(Debug)]
 pub(crate) struct Charge {
     _permit: OwnedSemaphorePermit,
+    buffers: Arc<Buffers>,
 }
 
 impl Charge {
-    fn of(permit: OwnedSemaphorePermit) -> Self {
-        Self { _permit: permit }
-    }
-
     /// These bytes, charged until the last reader has let go of them.
     pub(crate) fn hold(self, bytes: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Segment { bytes, _charge: self })
+        Bytes::from_owner(Segment { bytes, charge: self })
     }
 }
 
 /// A segment's memory, charged to the budget until it is given back.
 struct Segment {
     bytes: Vec<u8>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl AsRef<[u8]> for Segment {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.charge.buffers.give_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -105,6 +109,7 @@ impl HotSegments {
             segments: Cache::builder().max_capacity(cached).weigher(weigh).build(),
             read_once: sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
             budget: Arc::new(Semaphore::new(units)),
+            buffers: Arc::default(),
             capacity: units as u64 * UNIT,
             segments_read: Arc::default(),
         }
@@ -165,7 +170,16 @@ impl HotSegments {
 
     /// Memory for so many bytes, if there is some.
     pub(crate) fn try_charge(&self, bytes: u64) -> Option<Charge> {
-        self.budget.clone().try_acquire_many_owned(units_of(bytes)).ok().map(Charge::of)
+        self.budget.clone().try_acquire_many_owned(units_of(bytes)).ok().map(|permit| self.charged(permit))
+    }
+
+    fn charged(&self, permit: OwnedSemaphorePermit) -> Charge {
+        Charge { _permit: permit, buffers: self.buffers.clone() }
+    }
+
+    /// A buffer for a segment of so many bytes, empty.
+    pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
+        self.buffers.take(bytes)
     }
 
     async fn charge(&self, bytes: u64) -> Option<Charge> {
@@ -186,7 +200,7 @@ impl HotSegments {
     /// Memory for so many bytes, waited for as long as this.
     pub(crate) async fn charge_within(&self, bytes: u64, patience: Duration) -> Option<Charge> {
         let charge = self.budget.clone().acquire_many_owned(units_of(bytes));
-        tokio::time::timeout(patience, charge).await.ok()?.ok().map(Charge::of)
+        tokio::time::timeout(patience, charge).await.ok()?.ok().map(|permit| self.charged(permit))
     }
 
     /// Keeps a segment that somebody has read.

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod blocking;
+mod buffers;
 mod error;
 mod files;
 mod folders;

@@ -110,7 +110,7 @@ impl Coming {
             let range = segment(self.number, self.held.size);
             let length = usize::try_from(range.end - range.start).unwrap_or_default();
             if self.filling.capacity() == 0 {
-                self.filling.reserve_exact(length);
+                self.filling = self.held.flights.hot.buffer(length);
             }
             let (taken, left) = piece.split_at(piece.len().min(length - self.filling.len()));
             self.filling.extend_from_slice(taken);
