@@ -125,6 +125,11 @@ impl Flight {
         self.state().readers.is_slow(reader, slow_after)
     }
 
+    /// There is no memory for what this reader needs: it makes do with little, until it is through with its segment.
+    pub(super) fn leave_behind(&self, reader: u64) {
+        self.state().readers.leave_behind(reader);
+    }
+
     /// What there is of a segment that a reader needs now. One that has to wait makes us fetch further ahead.
     pub(super) fn step(&self, number: u64) -> Step {
         let mut state = self.state();

@@ -143,9 +143,17 @@ impl Seat {
         self.held.is_slow(self.reader, self.held.flights.pace.slow_after())
     }
 
-    /// What is worth fetching now for it.
+    /// There is no memory for what the reader needs: it makes do with little, until it is through with its segment.
+    pub(super) fn leave_behind(&self) {
+        self.held.leave_behind(self.reader);
+    }
+
+    /// What is worth fetching now for it. A slow reader gets a segment when it needs one: what is fetched ahead of it would be
+    /// let go of before it comes there.
     pub(super) fn next_run(&self, number: u64) -> Option<Range<u64>> {
-        self.held.next_run(self.reader, number, self.held.flights.room.most_at_once())
+        let is_slow = self.is_slow();
+        let most = if is_slow { 1 } else { self.held.flights.room.most_at_once() };
+        self.held.next_run(self.reader, number, most).filter(|run| !is_slow || run.start == number)
     }
 }
 

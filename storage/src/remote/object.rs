@@ -100,7 +100,10 @@ impl RemoteObject {
                 Step::There(bytes) => return Ok(Some(bytes)),
                 Step::Coming(landing) => match landed(landing).await {
                     Some(Ok(bytes)) => return Ok(Some(bytes)),
-                    Some(Err(Failure::NoRoom)) => return Ok(None),
+                    Some(Err(Failure::NoRoom)) => {
+                        seat.leave_behind();
+                        return Ok(None);
+                    }
                     Some(Err(Failure::Lost)) => return Err(Error::Lost { key: self.key.clone() }),
                     Some(Err(Failure::Failed(reason))) => return Err(self.failed(&reason)),
                     None => {}

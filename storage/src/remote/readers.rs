@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const SLOW: u32 = 8;
 const SOONEST: Duration = Duration::from_millis(500);
 const LATEST: Duration = Duration::from_secs(30);
+/// One that kept pace so far may stand still for so many times that: it may be the machine that has no time for it.
+const HICCUP: u32 = 6;
 
 /// All readers of an object.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ struct Reader {
     sending_since: Option<Instant>,
     /// How long it has sent of this segment before.
     sending: Duration,
-    /// How long the segment before took it.
+    /// How long the segments before took it: an average of which the last one is half.
     took: Duration,
 }
 
@@ -42,7 +44,7 @@ impl Reader {
 
     fn is_slow(&self, slow_after: Duration) -> bool {
         let now = self.sending + self.sending_since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.took.max(now) > slow_after
+        self.took > slow_after || now > slow_after * HICCUP
     }
 }
 
@@ -73,8 +75,9 @@ impl Readers {
             return None;
         }
         reader.at = number;
-        reader.took = std::mem::take(&mut reader.sending);
-        Some(reader.took)
+        let took = std::mem::take(&mut reader.sending);
+        reader.took = (reader.took + took) / 2;
+        Some(took)
     }
 
     /// It is given something, after which it will need this segment.
@@ -87,6 +90,13 @@ impl Readers {
 
     pub(super) fn is_slow(&self, reader: u64, slow_after: Duration) -> bool {
         self.readers.get(&reader).is_some_and(|reader| reader.is_slow(slow_after))
+    }
+
+    /// Nobody waits for this one, as if it were slow, until it is through with its segment.
+    pub(super) fn leave_behind(&mut self, reader: u64) {
+        if let Some(reader) = self.readers.get_mut(&reader) {
+            reader.took = LATEST * 2;
+        }
     }
 
     /// The end of what this reader needs.
@@ -166,14 +176,29 @@ mod tests {
         for next in [3, 4] {
             readers.hand(reader, next);
             tokio::time::advance(SECOND).await;
-            assert!(!readers.is_slow(reader, SECOND * 2));
+            assert!(!readers.is_slow(reader, SECOND));
             assert_eq!(readers.arrive(reader, next), (next == 4).then_some(SECOND * 2));
             tokio::time::advance(SECOND * 10).await;
         }
-        assert!(readers.is_slow(reader, SECOND));
-        readers.hand(reader, 5);
-        assert_eq!(readers.arrive(reader, 5), Some(Duration::ZERO));
-        assert!(!readers.is_slow(reader, SECOND), "it is fast again");
+        assert_eq!(readers.readers[&reader].took, SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_long_again_and_again_is_slow_and_one_that_stands_still_once_is_not() {
+        let mut readers = Readers::default();
+        let reader = readers.join(0..100);
+        for (next, took, is_slow) in [(1, 15, false), (2, 1, false), (3, 15, false), (4, 15, true), (5, 1, false)] {
+            readers.hand(reader, next);
+            tokio::time::advance(SECOND * took).await;
+            assert_eq!(readers.arrive(reader, next), Some(SECOND * took));
+            assert_eq!(readers.is_slow(reader, SECOND * 10), is_slow, "at {next}");
+        }
+        readers.hand(reader, 6);
+        tokio::time::advance(SECOND * 61).await;
+        assert!(readers.is_slow(reader, SECOND * 10), "it stands still for too long");
+        readers.leave_behind(reader);
+        readers.arrive(reader, 6);
+        assert!(readers.is_slow(reader, LATEST), "nobody waits for it");
     }
 
     #[test]

@@ -82,6 +82,9 @@ impl Flights {
         let Ok(_first) = timeout_at(deadline, self.room.queue.lock()).await else { return Vec::new() };
         let mut charges = Vec::new();
         for number in run.clone() {
+            if !flight.is_wanted() {
+                break;
+            }
             let until = if charges.is_empty() { deadline } else { Instant::now() + TICK };
             let bytes = length(number, flight.size);
             match self.charge_until(bytes, run.end - number, flight, until).await {
@@ -98,15 +101,14 @@ impl Flights {
             return Some(charge);
         }
         let mut charge = pin!(self.hot.charge_within(bytes, PATIENCE));
-        while flight.is_wanted() {
+        loop {
             self.make_room(segments).await;
             match timeout(TICK, &mut charge).await {
                 Ok(charge) => return charge,
-                Err(_) if Instant::now() >= until => return None,
+                Err(_) if Instant::now() >= until || !flight.is_wanted() => return None,
                 Err(_) => {}
             }
         }
-        None
     }
 
     /// Lets go of so many segments that are held: those that nobody needs, then those whose next reader is slow, the
