@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(known.children("http.tls"), ["certificate", "key"]);
         assert_eq!(
             known.children("storage"),
-            ["azure", "cache_size", "gcs", "inline_max", "path", "redirects", "s3", "upload_memory"]
+            ["azure", "cache_size", "disk_cache", "gcs", "inline_max", "path", "redirects", "s3", "upload_memory"]
         );
         assert_eq!(
             known.children(""),

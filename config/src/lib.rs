@@ -53,4 +53,4 @@ pub use secret::Secret;
 pub use settings::Settings;
 pub use show::show;
 pub use size::{ByteSize, SizeError};
-pub use storage::{Azure, Gcs, S3, Storage};
+pub use storage::{Azure, DiskCache, Gcs, S3, Storage};

@@ -4,7 +4,8 @@
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
 use crate::{
-    Auth, Azure, ByteSize, Database, Gcs, Http, Limits, Metrics, Network, Redirects, S3, Secret, Settings, Storage, Tls,
+    Auth, Azure, ByteSize, Database, DiskCache, Gcs, Http, Limits, Metrics, Network, Redirects, S3, Secret, Settings,
+    Storage, Tls,
 };
 use longshore_oci::RepositoryPattern;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub(crate) fn specimen() -> Settings {
         // Not a URL: it is masked as a whole, which is how a secret key is told from the others.
         database: Database { url: Some(Secret::new("specimen")), ..Database::default() },
         storage: Storage {
+            disk_cache: Some(DiskCache { path: PathBuf::from("/var/cache/longshore"), size: ByteSize::mib(50 * 1024) }),
             s3: Some(S3 {
                 bucket: "images".to_owned(),
                 endpoint: Some("https://s3.example.com".to_owned()),

@@ -16,6 +16,8 @@ pub struct Storage {
     pub cache_size: ByteSize,
     /// Memory for what is on its way to an object store. Default 256 MiB, at least 16 MiB.
     pub upload_memory: ByteSize,
+    /// A folder that keeps what was read from an object store. Default none.
+    pub disk_cache: Option<DiskCache>,
     /// A bucket of S3, or of what is like it, instead of files.
     pub s3: Option<S3>,
     /// A bucket of Google Cloud Storage instead of files.
@@ -33,12 +35,23 @@ impl Default for Storage {
             inline_max: ByteSize::kib(16),
             cache_size: ByteSize::mib(512),
             upload_memory: ByteSize::mib(256),
+            disk_cache: None,
             s3: None,
             gcs: None,
             azure: None,
             redirects: None,
         }
     }
+}
+
+/// A folder on a disk of this machine, for what was read from an object store.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskCache {
+    /// The folder, which no other process uses.
+    pub path: PathBuf,
+    /// What it takes of the disk at most.
+    pub size: ByteSize,
 }
 
 /// A bucket of S3.

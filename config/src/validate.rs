@@ -123,6 +123,7 @@ impl Rules {
         }
         self.within("storage.inline_max", &storage.inline_max, &(ByteSize::new(0)..=ByteSize::kib(64)));
         self.within("storage.upload_memory", &storage.upload_memory, &(ByteSize::mib(16)..=ByteSize::mib(1024 * 1024)));
+        self.disk_cache(storage);
         self.one_object_store(storage);
         if let Some(s3) = &storage.s3 {
             self.named("storage.s3.bucket", &s3.bucket);
@@ -191,6 +192,25 @@ impl Rules {
                 "contradicts storage.gcs: its signed URLs are for storage.googleapis.com only, \
                  so remove this key and storage.gcs.endpoint, or storage.redirects",
             );
+        }
+    }
+
+    fn disk_cache(&mut self, storage: &Storage) {
+        let Some(disk) = &storage.disk_cache else { return };
+        if disk.path.as_os_str().is_empty() {
+            self.refuse("storage.disk_cache.path", "missing: name a directory, or remove storage.disk_cache");
+        } else if storage.s3.is_none() && storage.gcs.is_none() && storage.azure.is_none() {
+            self.refuse(
+                "storage.disk_cache.path",
+                "keeps what comes from an object store, and objects are files: remove storage.disk_cache, \
+                 or set storage.s3, storage.gcs or storage.azure",
+            );
+        }
+        if disk.size == ByteSize::new(0) {
+            self.refuse("storage.disk_cache.size", "missing: say how much of the disk it may take");
+        } else {
+            let (least, most) = (ByteSize::mib(64), ByteSize::mib(1024 * 1024 * 1024));
+            self.within("storage.disk_cache.size", &disk.size, &(least..=most));
         }
     }
 

@@ -163,6 +163,7 @@ impl ApiError {
             | Storage::Io { .. }
             | Storage::Locked { .. }
             | Storage::Folder { .. }
+            | Storage::DiskCache { .. }
             | Storage::Unusable { .. } => Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "storage failed"),
         }
     }

@@ -59,6 +59,16 @@ pub enum Error {
         /// What to change.
         advice: &'static str,
     },
+    /// The folder for what was read from the object store cannot be used as it is set up.
+    #[error("{path}, of storage.disk_cache, cannot be used: {reason}. {advice}")]
+    DiskCache {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// What to change.
+        advice: &'static str,
+    },
     /// The parts of the object are not there any more: the upload cannot be gone on with.
     #[error("the parts of object {key} are gone")]
     UploadLost {

@@ -26,16 +26,26 @@ impl ObjectKey {
         Self(Uuid::nil())
     }
 
+    /// What is random in it, as 32 hexadecimal digits.
+    pub(crate) fn name(&self) -> String {
+        self.0.simple().to_string()
+    }
+
+    /// The key of this [`ObjectKey::name`].
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Uuid::try_parse(name).ok().map(Self).filter(|key| key.name() == name)
+    }
+
     /// Where a file of this key lies below the storage folder: spread over 256 folders by the random end of the key.
     pub(crate) fn path(&self) -> PathBuf {
-        let name = self.0.simple().to_string();
+        let name = self.name();
         PathBuf::from("objects").join(&name[30..]).join(name)
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{PREFIX}{}", self.0.simple())
+        write!(formatter, "{PREFIX}{}", self.name())
     }
 }
 
@@ -43,8 +53,7 @@ impl FromStr for ObjectKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let name = text.strip_prefix(PREFIX).and_then(|name| Uuid::try_parse(name).ok());
-        name.map(Self).filter(|key| key.to_string() == text).ok_or_else(|| KeyError(text.to_owned()))
+        text.strip_prefix(PREFIX).and_then(Self::of_name).ok_or_else(|| KeyError(text.to_owned()))
     }
 }
 

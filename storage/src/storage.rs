@@ -1,8 +1,8 @@
 //! Where objects are: files on a local disk, or an object store. What the rest of Longshore sees of either.
 
 use crate::{
-    BlobHasher, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream,
-    PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    BlobHasher, DiskUsage, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader,
+    ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
 use longshore_config::Storage as Settings;
@@ -103,7 +103,7 @@ impl Storage {
         }
     }
 
-    /// Reads one range of an object, past the hot cache.
+    /// Reads one range of an object, past all caches.
     pub async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<ObjectStream> {
         match self {
             Self::Files(files) => files.read(key, range).await,
@@ -156,6 +156,14 @@ impl Storage {
         match self {
             Self::Files(files) => files.hot_usage(),
             Self::Remote(store) => store.hot_usage(),
+        }
+    }
+
+    /// What is kept on a disk of what was read from an object store; none where there is no such cache.
+    pub fn disk_usage(&self) -> Option<DiskUsage> {
+        match self {
+            Self::Files(_) => None,
+            Self::Remote(store) => store.disk_usage(),
         }
     }
 

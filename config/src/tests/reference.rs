@@ -12,8 +12,9 @@ fn the_reference_loads_to_the_defaults() {
 fn every_key_stands_in_the_reference() {
     let loaded = SettingsFile::new(REFERENCE).load(&[], &[]).unwrap();
     for (key, origin) in &loaded.origins {
-        // TLS, the object stores and redirects are off by default, so their keys can only be described.
-        let described = ["http.tls.", "storage.s3.", "storage.gcs.", "storage.azure.", "storage.redirects."];
+        // TLS, the disk cache, the object stores and redirects are off by default, so their keys can only be described.
+        let described =
+            ["http.tls.", "storage.disk_cache.", "storage.s3.", "storage.gcs.", "storage.azure.", "storage.redirects."];
         let described = described.iter().any(|section| key.starts_with(section));
         assert!(described || *origin != Origin::Default, "{key} is missing");
     }

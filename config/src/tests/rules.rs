@@ -158,6 +158,34 @@ fn object_stores_are_named_in_full() {
 }
 
 #[test]
+fn a_disk_cache_is_named_in_full_and_in_front_of_an_object_store() {
+    let s3 = "s3: { bucket: x }";
+    for (yaml, expected) in [
+        (
+            format!("{s3}, disk_cache: {{ size: 1GiB }}"),
+            "storage.disk_cache.path: missing: name a directory, or remove storage.disk_cache",
+        ),
+        (
+            format!("{s3}, disk_cache: {{ path: x }}"),
+            "storage.disk_cache.size: missing: say how much of the disk it may take",
+        ),
+        (
+            format!("{s3}, disk_cache: {{ path: x, size: 63MiB }}"),
+            "longshore.yaml:1:60: storage.disk_cache.size: 63MiB is out of range: choose 64MiB to 1024TiB",
+        ),
+        (
+            "disk_cache: { path: x, size: 1GiB }".to_owned(),
+            "longshore.yaml:1:32: storage.disk_cache.path: keeps what comes from an object store, and objects are files: \
+             remove storage.disk_cache, or set storage.s3, storage.gcs or storage.azure",
+        ),
+    ] {
+        assert_complaint(&format!("storage: {{ {yaml} }}"), expected);
+    }
+    assert_accepted(&format!("storage: {{ {s3}, disk_cache: {{ path: x, size: 64MiB }} }}"));
+    assert_accepted("storage: { disk_cache: null }");
+}
+
+#[test]
 fn objects_lie_in_one_place() {
     let why = "objects lie in one place, so remove one of the two";
     let (s3, gcs, azure) = ("s3: { bucket: x }", "gcs: { bucket: x }", "azure: { account: x, container: y }");

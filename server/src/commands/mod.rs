@@ -13,10 +13,13 @@ use longshore_config::{Loaded, Settings, Sources};
 use longshore_metadata::{ConnectOptions, Metadata};
 use longshore_oci::{Reference, RepositoryName};
 use longshore_storage::ProcessLock;
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 /// Exit code of a check that found something.
 const FOUND: u8 = 3;
+
+/// How long blocking work may go on after all else has ended.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// Runs what the command line asks for.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -33,7 +36,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
 
 fn in_runtime(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(command)
+    let outcome = runtime.block_on(command);
+    // What is left is a thread that waits for a dead disk. It would wait for ever.
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
 }
 
 /// Loads the settings from everywhere they may stand.

@@ -1,4 +1,4 @@
-//! How the two caches are used, for Prometheus: the one of reads and the one of segments are asked at each look.
+//! How the caches are used, for Prometheus: the one of reads and those of segments are asked at each look.
 
 use super::numbers::Numbers;
 use longshore_metadata::Metadata;
@@ -29,6 +29,17 @@ impl Collector for CacheMetrics {
         )?;
         numbers.gauge("longshore_hot_cache_bytes", "Memory of segments of objects", hot.bytes)?;
         numbers.gauge("longshore_hot_cache_capacity_bytes", "What hot_cache_bytes never exceeds", hot.capacity)?;
-        numbers.counter("longshore_hot_cache_segments_read", "Segments read into memory", hot.segments_read)
+        numbers.counter("longshore_hot_cache_segments_read", "Segments read into memory", hot.segments_read)?;
+        let Some(disk) = self.segments.disk_usage() else { return Ok(()) };
+        numbers.gauge("longshore_disk_cache_bytes", "Segments of objects on a local disk", disk.bytes)?;
+        numbers.gauge("longshore_disk_cache_capacity_bytes", "What disk_cache_bytes never exceeds", disk.capacity)?;
+        numbers.counter("longshore_disk_cache_hits", "Segments read from the disk", disk.hits)?;
+        numbers.counter("longshore_disk_cache_misses", "Segments read from the object store", disk.misses)?;
+        numbers.counter("longshore_disk_cache_corrupt", "Segments that were damaged on the disk", disk.corrupt)?;
+        let about = "Segments that the disk was too slow to take";
+        numbers.counter("longshore_disk_cache_dropped_writes", about, disk.dropped_writes)?;
+        numbers.counter("longshore_disk_cache_errors", "Reads and writes that failed or were late", disk.errors)?;
+        let about = "Whether the disk is used: not until its folder is looked through, nor for a while after it failed";
+        numbers.gauge("longshore_disk_cache_on", about, u32::from(disk.is_on))
     }
 }

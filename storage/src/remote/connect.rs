@@ -30,7 +30,10 @@ impl RemoteStore {
             return Ok(None);
         };
         let place = backend.place();
-        let store = Self::new(backend, settings.cache_size.bytes(), settings.upload_memory.bytes());
+        let mut store = Self::new(backend, settings.cache_size.bytes(), settings.upload_memory.bytes());
+        if let Some(disk) = &settings.disk_cache {
+            store = store.with_disk_cache(&disk.path, disk.size.bytes())?;
+        }
         match store.prove().await {
             Ok(()) => {}
             Err(Error::Backend { reason, .. }) => return Err(unusable(place, reason, advice)),

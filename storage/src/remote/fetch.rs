@@ -1,6 +1,7 @@
-//! Fetching segments from the object store, for whoever reads the object when they come.
+//! Fetching segments from the disk or the object store, for whoever reads the object when they come.
 
 use super::{
+    disk::DiskCache,
     flight::{Failure, Landing, Run},
     flights::Held,
     room,
@@ -11,8 +12,8 @@ use crate::{
     read::ByteStream,
 };
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use std::{collections::VecDeque, time::Duration};
+use futures_util::{StreamExt, TryStreamExt};
+use std::{collections::VecDeque, pin::pin, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 /// A store that sends nothing for so long in the middle of an answer is asked again for the rest.
@@ -45,20 +46,28 @@ struct Coming {
     senders: VecDeque<watch::Sender<Landing>>,
     charges: VecDeque<Charge>,
     filling: Vec<u8>,
+    /// Asked before the store, until it does not give what it should have.
+    disk: Option<DiskCache>,
 }
 
 impl Coming {
     fn new(held: Held, number: u64, senders: Vec<watch::Sender<Landing>>, charges: Vec<Charge>) -> Self {
-        Self { held, number, senders: senders.into(), charges: charges.into(), filling: Vec::new() }
+        let disk = held.flights.disk.clone();
+        Self { held, number, senders: senders.into(), charges: charges.into(), filling: Vec::new(), disk }
     }
 
-    /// Fetches them in one request, or more where it breaks off, once there is memory for them.
+    /// Fetches them once there is memory for them: what is on the disk from there, the rest in one request, or more where it
+    /// breaks off.
     async fn fetch(mut self) {
         if let Err(failure) = self.find_room().await {
             return self.fail(&failure);
         }
         let mut attempts = 0;
-        while !self.senders.is_empty() {
+        loop {
+            self.take_from_disk().await;
+            if self.senders.is_empty() {
+                return;
+            }
             let before = self.position();
             let failure = match self.request().await {
                 Ok(()) => continue,
@@ -93,16 +102,38 @@ impl Coming {
         segment(self.number, self.held.size).start + self.filling.len() as u64
     }
 
+    /// The first segment that is not ours to fetch.
+    fn end(&self) -> u64 {
+        self.number + self.senders.len() as u64
+    }
+
+    /// Hands on the next segments that are on the disk.
+    async fn take_from_disk(&mut self) {
+        let Some(disk) = self.disk.clone().filter(|_| self.filling.is_empty()) else { return };
+        let (key, size) = (self.held.key.clone(), self.held.size);
+        let held = disk.held(&key, size, self.number..self.end());
+        let mut segments = pin!(disk.read(&key, size, held.clone()));
+        while let Some(bytes) = segments.next().await {
+            self.filling = bytes;
+            self.land().await;
+        }
+        if self.number < held.end {
+            self.disk = None;
+        }
+    }
+
+    /// Asks the store for what is missing, up to the next segment that is on the disk.
     async fn request(&mut self) -> Result<(), Error> {
-        let last = self.number + self.senders.len() as u64 - 1;
-        let range = self.position()..segment(last, self.held.size).end;
+        let (size, later) = (self.held.size, self.number + 1..self.end());
+        let held = self.disk.as_ref().and_then(|disk| disk.first_held(&self.held.key, size, later));
+        let end = segment(held.unwrap_or(self.end()) - 1, size).end;
         let flights = self.held.flights.clone();
         let _turn = flights.turn(room::PATIENCE).await?;
-        let mut pieces = flights.first_byte.read(&*flights.backend, &self.held.key, range).await?;
+        let mut pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
         while let Some(piece) = next(&mut pieces, &self.held.key).await? {
             self.take(&piece).await;
         }
-        if self.senders.is_empty() { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
+        if self.position() >= end { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
     }
 
     async fn take(&mut self, mut piece: &[u8]) {
@@ -115,22 +146,26 @@ impl Coming {
             let (taken, left) = piece.split_at(piece.len().min(length - self.filling.len()));
             self.filling.extend_from_slice(taken);
             piece = left;
-            if self.filling.len() == length {
-                self.land().await;
+            if self.filling.len() == length
+                && let Some(bytes) = self.land().await
+                && let Some(disk) = &self.held.flights.disk
+            {
+                disk.offer(&self.held.key, self.number - 1, self.held.size, &bytes);
             }
         }
     }
 
     /// Hands a whole segment to all who wait for it.
-    async fn land(&mut self) {
-        let Some(charge) = self.charges.pop_front() else { return };
+    async fn land(&mut self) -> Option<Bytes> {
+        let charge = self.charges.pop_front()?;
         let (flights, bytes) = (&self.held.flights, charge.hold(std::mem::take(&mut self.filling)));
         if self.held.is_admitted() {
             flights.hot.keep(&self.held.key, self.number, bytes.clone()).await;
         }
         flights.hot.count();
         self.held.land(self.number, &bytes, flights.room.is_short());
-        self.tell(Ok(bytes));
+        self.tell(Ok(bytes.clone()));
+        Some(bytes)
     }
 
     /// Tells those who wait for the next segment what became of it. It is ours to give up until they have been told.

@@ -1,6 +1,6 @@
 //! All objects that somebody reads from the object store now.
 
-use super::{Backend, flight::Flight, hedge::FirstByte, readers::Pace, room::Room};
+use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room};
 use crate::{Error, ObjectKey, Result, hot::HotSegments};
 use std::{
     collections::HashMap,
@@ -24,6 +24,7 @@ pub(crate) struct Flights {
     pub(super) room: Room,
     pub(super) pace: Pace,
     pub(super) first_byte: FirstByte,
+    pub(super) disk: Option<DiskCache>,
     turns: Semaphore,
     flights: Mutex<HashMap<Name, Known>>,
 }
@@ -38,10 +39,10 @@ struct Known {
 }
 
 impl Flights {
-    pub(super) fn new(backend: Arc<dyn Backend>, hot: HotSegments) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>, hot: HotSegments, disk: Option<DiskCache>) -> Self {
         let room = Room::new(&hot);
         let (pace, first_byte) = (Pace::default(), FirstByte::default());
-        Self { backend, hot, room, pace, first_byte, turns: Semaphore::new(REQUESTS), flights: Mutex::default() }
+        Self { backend, hot, room, pace, first_byte, disk, turns: Semaphore::new(REQUESTS), flights: Mutex::default() }
     }
 
     /// The right to ask the store for something.

@@ -6,6 +6,7 @@ mod backend;
 mod budget;
 mod cloud;
 mod connect;
+mod disk;
 mod fetch;
 mod flight;
 mod flights;
@@ -25,6 +26,7 @@ mod write;
 
 pub use azure::azure_backend;
 pub use backend::{Backend, SMALLEST_PART};
+pub use disk::DiskUsage;
 pub use gcs::gcs_backend;
 pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
@@ -36,11 +38,12 @@ pub(crate) use flights::Seat;
 pub(crate) use object::RemoteObject;
 
 use budget::UploadMemory;
+use disk::DiskCache;
 use flights::Flights;
 
 use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
 use longshore_oci::Algorithm;
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// What can be read has to pass through memory.
 pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
@@ -51,6 +54,9 @@ pub struct RemoteStore {
     backend: Arc<dyn Backend>,
     hot: HotSegments,
     flights: Arc<Flights>,
+    /// Reads that neither come from a cache nor go into one.
+    straight: Arc<Flights>,
+    disk: Option<DiskCache>,
     memory: Arc<UploadMemory>,
 }
 
@@ -61,11 +67,26 @@ impl RemoteStore {
     pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
         let hot = HotSegments::within(cache_size.max(LEAST_TO_READ), cache_size / 4 * 3);
         Self {
-            flights: Arc::new(Flights::new(backend.clone(), hot.clone())),
+            flights: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
+            straight: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
+            disk: None,
             backend,
             hot,
             memory: UploadMemory::of(upload_memory),
         }
+    }
+
+    /// With a cache of so many bytes on a local disk between memory and the store, in a folder that this process holds
+    /// alone. It is looked through beside other work, so this belongs into a runtime.
+    ///
+    /// # Errors
+    /// [`Error::DiskCache`] where the folder cannot be written, another process holds it, or its file system is smaller
+    /// than the cache.
+    pub fn with_disk_cache(mut self, folder: &Path, size: u64) -> Result<Self> {
+        let disk = DiskCache::open(folder, size, self.hot.usage().capacity)?;
+        self.flights = Arc::new(Flights::new(self.backend.clone(), self.hot.clone(), Some(disk.clone())));
+        self.disk = Some(disk);
+        Ok(self)
     }
 
     /// What rows call the backend.
@@ -116,16 +137,16 @@ impl RemoteStore {
 
     /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
-        self.open(key, size, self.hot.admits(key, size))
+        self.open(&self.flights, key, size, self.hot.admits(key, size))
     }
 
-    /// Reads one range of an object, past the hot cache.
+    /// Reads one range of an object from the store itself, past all caches.
     pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
-        self.open(key, range.end, false).range(range, Delivery::Copied)
+        self.open(&self.straight, key, range.end, false).range(range, Delivery::Copied)
     }
 
-    fn open(&self, key: &ObjectKey, size: u64, is_admitted: bool) -> ObjectReader {
-        let object = RemoteObject::new(self.flights.clone(), key.clone(), size, is_admitted);
+    fn open(&self, flights: &Arc<Flights>, key: &ObjectKey, size: u64, is_admitted: bool) -> ObjectReader {
+        let object = RemoteObject::new(flights.clone(), key.clone(), size, is_admitted);
         ObjectReader::of_remote(object, size, self.hot.clone())
     }
 
@@ -140,6 +161,18 @@ impl RemoteStore {
     /// What is kept in memory of objects that are read again and again.
     pub fn hot_usage(&self) -> HotUsage {
         self.hot.usage()
+    }
+
+    /// What is kept on the disk of what was read; none where there is no such cache.
+    pub fn disk_usage(&self) -> Option<DiskUsage> {
+        self.disk.as_ref().map(DiskCache::usage)
+    }
+
+    /// Waits until the disk cache has looked through its folder and written all that it was given.
+    pub async fn settle_disk(&self) {
+        if let Some(disk) = &self.disk {
+            disk.settle().await;
+        }
     }
 
     /// Hashes the first `length` bytes of an object that is whole.
@@ -160,6 +193,9 @@ impl RemoteStore {
         }
         self.backend.delete(key).await?;
         self.hot.forget(key, size).await;
+        if let Some(disk) = &self.disk {
+            disk.forget(key, size);
+        }
         Ok(())
     }
 
@@ -169,6 +205,9 @@ impl RemoteStore {
         self.backend.delete_all(&keys).await?;
         for (key, size) in objects {
             self.hot.forget(key, *size).await;
+            if let Some(disk) = &self.disk {
+                disk.forget(key, *size);
+            }
         }
         Ok(())
     }

@@ -55,6 +55,12 @@ impl RemoteObject {
         if self.is_admitted
             && let Some(bytes) = self.flights.hot.get(&self.key, number).await
         {
+            if seat.is_none()
+                && let Some(disk) = &self.flights.disk
+            {
+                // It has not come for this reader: it is worth having after a restart as well.
+                disk.touch(&self.key, number);
+            }
             return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
         }
         let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
 mod crowds;
+mod disk;
 mod faults;
 mod faulty;
 mod many_readers;

@@ -7,6 +7,7 @@
 mod balanced;
 mod below;
 mod database;
+mod disk_cache;
 mod disk_full;
 mod errand;
 mod eventually;
