@@ -26,9 +26,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) const SEGMENT: u64 = 1024 * 1024;
 /// Objects up to this size are let in at their first read: most layers are smaller, and a second read would come.
 const LET_IN_AT_ONCE: u64 = 8 * 1024 * 1024;
-/// No object may take more than this part of the cache.
-const LARGEST_PART: u64 = 8;
-/// Objects whose first read is remembered, and for how long.
+/// Larger ones are let in at their second read; those that take more than this part of the cache at their third; and none
+/// that takes more than that one.
+const LARGE_PART: u64 = 8;
+const LARGEST_PART: u64 = 2;
+/// Objects whose reads are counted, and how long after the last.
 const REMEMBERED: u64 = 64 * 1024;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60 * 60);
 /// What is charged and weighed.
@@ -38,8 +40,8 @@ const UNIT: u64 = 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct HotSegments {
     segments: Cache<(ObjectKey, u64), Bytes>,
-    /// Objects that were read once and not let in.
-    read_once: sync::Cache<ObjectKey, ()>,
+    /// How often objects were read that are not let in at once.
+    reads: sync::Cache<ObjectKey, u8>,
     budget: Arc<Semaphore>,
     buffers: Arc<Buffers>,
     capacity: u64,
@@ -107,7 +109,7 @@ impl HotSegments {
         let weigh = |_: &(ObjectKey, u64), bytes: &Bytes| units_of(bytes.len() as u64);
         Self {
             segments: Cache::builder().max_capacity(cached).weigher(weigh).build(),
-            read_once: sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
+            reads: sync::Cache::builder().max_capacity(REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
             budget: Arc::new(Semaphore::new(units)),
             buffers: Arc::default(),
             capacity: units as u64 * UNIT,
@@ -129,14 +131,15 @@ impl HotSegments {
 
     /// Whether segments of this object are to be cached: told once for each time that it is opened.
     pub(crate) fn admits(&self, key: &ObjectKey, size: u64) -> bool {
-        if size > self.capacity / LARGEST_PART {
-            return false;
-        }
-        if size <= LET_IN_AT_ONCE || self.read_once.contains_key(key) {
-            return true;
-        }
-        self.read_once.insert(key.clone(), ());
-        false
+        let reads_needed = match size {
+            _ if size > self.capacity / LARGEST_PART => return false,
+            _ if size > self.capacity / LARGE_PART => 3,
+            _ if size > LET_IN_AT_ONCE => 2,
+            _ => return true,
+        };
+        let reads = self.reads.get(key).unwrap_or_default().saturating_add(1);
+        self.reads.insert(key.clone(), reads);
+        reads >= reads_needed
     }
 
     /// The segment, if it is in memory.

@@ -99,14 +99,18 @@ async fn what_the_kernel_can_send_takes_no_memory() {
 }
 
 #[tokio::test]
-async fn nothing_larger_than_an_eighth_of_the_cache_is_let_in() {
+async fn what_takes_much_of_the_cache_is_let_in_when_it_comes_a_third_time_and_nothing_that_takes_more_than_half() {
     let house = House::with_cache(8 * MIB);
-    let whole = content(MIB + 1, 1);
-    let key = house.put(&whole).await;
+    let (large, larger) = (content(4 * MIB, 1), content(4 * MIB + 1, 2));
+    let (large_key, larger_key) = (house.put(&large).await, house.put(&larger).await);
     for _ in 0..5 {
-        house.get(&key, &whole, Delivery::Copied).await;
+        house.get(&larger_key, &larger, Delivery::Copied).await;
     }
     assert_eq!(house.files.hot_usage().bytes, 0);
+    for expected in [0, 0, 4 * MIB as u64] {
+        house.get(&large_key, &large, Delivery::Copied).await;
+        assert_eq!(house.files.hot_usage().bytes, expected);
+    }
 }
 
 #[tokio::test]

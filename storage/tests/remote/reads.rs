@@ -34,8 +34,8 @@ async fn collect(mut stream: ObjectStream) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_number_of_cold_readers_cost_the_store_one_read() {
-    // More than an eighth of the memory: it is not let into the cache.
-    let (backend, store, key, whole) = place(128, 50 * MIB + 17).await;
+    // More than half of the memory: it is not let into the cache.
+    let (backend, store, key, whole) = place(96, 50 * MIB + 17).await;
     let begun = (0..200).map(|_| async { open(&store, &key, whole.len()).await.begin().await.unwrap() });
     let begun = join_all(begun.collect::<Vec<_>>()).await;
     let readers = begun.into_iter().map(|stream| async { collect(stream).await == whole });
