@@ -375,9 +375,9 @@ impl Metadata {
         on_engine!(self.settle_reviews(Kind::Grant, kept, until))
     }
 
-    /// The same for blobs.
+    /// Ends the reviews of those of the blobs that a repository holds still.
     pub async fn keep_blobs(&self, kept: Vec<Review>) -> Result<()> {
-        on_engine!(self.settle_reviews(Kind::Blob, kept, Vec::new()))
+        on_engine!(self.keep_blobs(kept))
     }
 
     /// Deletes those of the manifests that are still as they were found and are kept by nothing. Those that somebody works

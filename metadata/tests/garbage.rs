@@ -28,6 +28,7 @@ on_both_engines!(
     a_blob_goes_with_its_last_grant_and_its_object_is_condemned,
     a_blob_in_its_row_goes_without_an_object,
     a_blob_that_was_pushed_again_in_between_stays,
+    a_blob_that_two_repositories_let_go_at_one_tick_is_reviewed_again,
     too_many_blobs_stop_the_collection_until_somebody_lets_it_go_on,
     few_blobs_are_never_too_many,
     a_new_day_begins_the_count_anew,
@@ -342,6 +343,22 @@ async fn a_blob_that_was_pushed_again_in_between_stays(database: Database) {
     let outcome = database.metadata.delete_unheld_blobs(reviews, NO_BREAKER).await.unwrap();
     assert_eq!(outcome, BlobsOutcome::Deleted(Deleted::default()));
     assert!(database.metadata.find_blob(&repository("other"), &digest).await.unwrap().is_some());
+}
+
+async fn a_blob_that_two_repositories_let_go_at_one_tick_is_reviewed_again(database: Database) {
+    database.push_blob("first", "blob").await;
+    database.push_blob("second", "blob").await;
+    database.advance(2 * PROMISE).await;
+    let mut condemned = database.condemned_grants().await;
+    let second = condemned.split_off(1);
+    database.metadata.delete_unkept_grants(condemned).await.unwrap();
+    let (review, held) = database.due_blobs().await.remove(0);
+    assert_eq!(held.held_by, Some(repository("second")));
+    database.metadata.delete_unkept_grants(second).await.unwrap();
+    // The second hold's review is due at the same tick as the first's, and is not to end with it.
+    database.metadata.keep_blobs(vec![review]).await.unwrap();
+    assert_eq!(database.due_blobs().await.len(), 1);
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 }));
 }
 
 async fn too_many_blobs_stop_the_collection_until_somebody_lets_it_go_on(database: Database) {

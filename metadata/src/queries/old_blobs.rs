@@ -3,9 +3,9 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
-use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queued};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued};
 use super::{Connection, Store, Transaction, garbage, repositories};
-use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Result, Review, ReviewPage, Reviewed};
+use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Durability, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
 
 statements! {
@@ -14,6 +14,11 @@ statements! {
             WHERE g.blob_id = b.id ORDER BY g.repository_id LIMIT 1) AS held_by \
         FROM clock c CROSS JOIN ", queued!("3"), " \
         LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2");
+    // Two holds may be let go at the same tick of the clock: when the review was due does not tell one from the other, so
+    // what is kept must be held still.
+    KEEP = concat!("DELETE FROM gc_queue WHERE kind = 3 AND (id1, id2, review_after) IN \
+        (SELECT l.id1, l.id2, l.due FROM ", review_list!("$1"), " l LEFT JOIN blobs b ON b.id = l.id1 \
+            WHERE b.id IS NULL OR EXISTS (SELECT 1 FROM repository_blobs g WHERE g.blob_id = b.id))");
     LOCK = concat!("SELECT b.id FROM blobs b WHERE b.id IN (SELECT id1 FROM ", review_list!("$1"),
         " l) ORDER BY b.id", skip_locked!());
     UNHELD = concat!("SELECT b.id, COALESCE(b.object_id, 0) AS object_id, b.size FROM ", review_list!("$1"), " l \
@@ -39,6 +44,22 @@ impl FoundRow for BlobRow {
         let (Some(own), Some(stored)) = (self.digest, self.size) else { return Ok(None) };
         let held_by = self.held_by.as_deref().map(repositories::name).transpose()?;
         Ok(Some(BlobFacts { digest: digest(&own)?, size: size(stored)?, held_by }))
+    }
+}
+
+/// Ends the reviews of blobs that are held.
+struct Keep(Vec<Review>);
+
+impl Transaction for Keep {
+    type Output = ();
+
+    /// What is lost is looked at once more.
+    const DURABILITY: Durability = Durability::Relaxed;
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        let list = json_list(self.0.iter().map(|review| (*review, 0)));
+        sqlx::query(KEEP).bind(list).execute(connection).await?;
+        Ok(())
     }
 }
 
@@ -78,6 +99,13 @@ impl Transaction for Delete {
 impl Store {
     pub(crate) async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
         self.review::<BlobRow>(DUE, page).await
+    }
+
+    pub(crate) async fn keep_blobs(&self, kept: Vec<Review>) -> Result<()> {
+        if kept.is_empty() {
+            return Ok(());
+        }
+        self.write(Keep(kept)).await
     }
 
     pub(crate) async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {

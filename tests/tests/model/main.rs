@@ -1,8 +1,8 @@
 //! Garbage collection against a model: any history of pushes, pulls, deletes, steps of the collector one by one, time that
 //! goes by, replicas that end and stores that fail, and after it all that the design promises (design.md, section 5).
 //!
-//! A case that fails is shrunk and printed with its operations; its seed is kept in `proptest-regressions/`, which is run
-//! first from then on. `MODEL_CASES` runs more of them.
+//! A history that fails is made as short as it can be and printed with its seed: `MODEL_SEED=...` plays that one again.
+//! `MODEL_CASES` plays more of them.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
@@ -12,64 +12,95 @@ mod expected;
 #[allow(dead_code, reason = "reads fail in other tests")]
 #[path = "../../../storage/tests/remote/faulty.rs"]
 mod faulty;
+mod known;
 mod ledger;
 mod operation;
 mod play;
+mod shorten;
 mod world;
 
 use operation::{Operation, operations};
-use proptest::{
-    strategy::Strategy,
-    test_runner::{Config, TestCaseError, TestRunner},
-};
-use std::env;
+use play::Outcome;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::{env, fmt::Write};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
 use world::{Engine, World};
 
-/// As many cases as the environment says, or these.
-fn config(cases: u32) -> Config {
-    let cases = env::var("MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
-    let source = Box::new(proptest::test_runner::FileFailurePersistence::WithSource("proptest-regressions"));
-    Config { cases, max_shrink_iters: 2000, failure_persistence: Some(source), ..Config::default() }
+/// Of how many operations a history is.
+const LENGTH: usize = 200;
+
+/// A number that the environment gives.
+fn asked<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Plays histories of so many operations.
-fn run(engine: &Engine, cases: u32, length: usize) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut runner = TestRunner::new(config(cases));
-    let histories = proptest::collection::vec(operations(), length).prop_map(History);
-    let outcome = runner.run(&histories, |History(history)| {
-        let played = runtime.block_on(async {
-            let mut world = World::new(engine).await;
-            let played = play::all(&mut world, &history).await;
-            world.close().await;
-            played
-        });
-        played.map_err(TestCaseError::fail)
-    });
-    if let Err(failure) = outcome {
-        panic!("{failure}");
-    }
+/// The history of a seed.
+fn history(seed: u64) -> Vec<Operation> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+    proptest::collection::vec(operations(), LENGTH).new_tree(&mut runner).unwrap().current()
 }
 
-/// One operation a line, as it is printed.
-#[derive(Clone)]
-struct History(Vec<Operation>);
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
 
-impl std::fmt::Debug for History {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (number, operation) in self.0.iter().enumerate() {
-            writeln!(formatter, "{number:>4} {operation:?}")?;
+/// Plays a history in a world of its own.
+fn play(runtime: &Runtime, engine: &Engine, history: &[Operation]) -> Outcome {
+    runtime.block_on(async {
+        let mut world = World::new(engine).await;
+        let played = play::all(&mut world, history).await;
+        world.close().await;
+        played
+    })
+}
+
+/// One operation a line.
+fn listed(history: &[Operation]) -> String {
+    history.iter().enumerate().fold(String::new(), |mut text, (number, operation)| {
+        writeln!(text, "{number:>4} {operation:?}").unwrap();
+        text
+    })
+}
+
+/// Plays so many histories, or the one that the environment asks for.
+fn run(engine: &Engine, cases: usize) {
+    let runtime = runtime();
+    let seeds = match asked("MODEL_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..asked("MODEL_CASES").unwrap_or(cases)).map(|_| Uuid::new_v4().as_u64_pair().0).collect(),
+    };
+    for seed in seeds {
+        let history = history(seed);
+        if let Err(why) = play(&runtime, engine, &history) {
+            eprintln!("MODEL_SEED={seed}: {why}");
+            let (history, why) = shorten::shorten(history, why, |history| play(&runtime, engine, history).err());
+            panic!("{why}\n{}MODEL_SEED={seed} plays it again", listed(&history));
         }
-        Ok(())
     }
 }
 
 #[test]
 fn one_process_on_sqlite_keeps_every_promise() {
-    run(&Engine::sqlite(), 256, 200);
+    run(&Engine::sqlite(), 256);
 }
 
 #[test]
 fn three_replicas_on_postgres_keep_every_promise() {
-    run(&Engine::postgres(), 16, 200);
+    run(&Engine::postgres(), 16);
+}
+
+#[test]
+fn histories_that_failed_once_do_not_fail_again() {
+    let runtime = runtime();
+    for engine in [Engine::sqlite(), Engine::postgres()] {
+        for (name, history) in known::histories() {
+            play(&runtime, &engine, &history).unwrap_or_else(|why| panic!("{name}: {why}"));
+        }
+    }
 }
