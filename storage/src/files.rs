@@ -11,6 +11,10 @@ use crate::{
     objects::{OpenObjects, read_range},
     read::SMALL,
 };
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use longshore_oci::Algorithm;
 use std::{
     fs::{self, File, OpenOptions},
@@ -31,7 +35,7 @@ pub struct FileStore {
     hot: HotSegments,
     lanes: Lanes,
     /// The lock ends with the last clone, or with the process.
-    _lock: Arc<ProcessLock>,
+    _lock: Option<Arc<ProcessLock>>,
 }
 
 impl FileStore {
@@ -52,8 +56,18 @@ impl FileStore {
             open: OpenObjects::new(),
             hot: HotSegments::new(cache_size),
             lanes: Lanes::new(),
-            _lock: Arc::new(lock),
+            _lock: Some(Arc::new(lock)),
         })
+    }
+
+    /// Opens the folder to look at it, beside a process that may hold it. Nothing may be written by this one.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] where there is none.
+    pub fn look(folder: &Path) -> Result<Self> {
+        fs::read_dir(folder.join("objects")).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+        let (open, hot, lanes) = (OpenObjects::new(), HotSegments::new(0), Lanes::new());
+        Ok(Self { folder: folder.into(), open, hot, lanes, _lock: None })
     }
 
     /// The folder.
@@ -190,6 +204,27 @@ impl FileStore {
         Ok(())
     }
 
+    /// Every object that is there, with its length, folder by folder.
+    pub fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        let folder = |part: u8| self.folder.join("objects").join(format!("{part:02x}"));
+        let parts = stream::iter(0..=u8::MAX).then(move |part| {
+            let path = folder(part);
+            async move { run(&ObjectKey::probe(), move || objects_in(&path)).await }
+        });
+        parts
+            .flat_map(|listed| match listed {
+                Ok(objects) => stream::iter(objects).map(Ok).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            })
+            .boxed()
+    }
+
+    /// How long an object is.
+    pub async fn size(&self, key: &ObjectKey) -> Result<u64> {
+        let path = self.path(key);
+        run(key, move || Ok(fs::metadata(&path)?.len())).await
+    }
+
     /// Whether a file can be made and made durable in the folder right now.
     pub async fn check(&self) -> Result<()> {
         let key = ObjectKey::random();
@@ -201,6 +236,22 @@ impl FileStore {
         })
         .await
     }
+}
+
+/// The objects of one folder. What else lies there is not ours.
+fn objects_in(folder: &Path) -> io::Result<Vec<(ObjectKey, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let Some(key) = entry.file_name().to_str().and_then(ObjectKey::of_name) else { continue };
+        match entry.metadata() {
+            Ok(metadata) if metadata.is_file() => found.push((key, metadata.len())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // A folder, or deleted since.
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Removes a file that may be gone already.

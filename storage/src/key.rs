@@ -1,6 +1,11 @@
 //! The name of an object: random, sortable by time, never used twice.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 use uuid::Uuid;
 
 /// The key of an object: `objects/<uuidv7>`.
@@ -24,6 +29,12 @@ impl ObjectKey {
     /// look at what is not there is refused where listing is: that would tell nothing.)
     pub(crate) fn probe() -> Self {
         Self(Uuid::nil())
+    }
+
+    /// When it was made, by the clock of the process that made it; none for a key that tells no time.
+    pub fn made_at(&self) -> Option<SystemTime> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
     }
 
     /// What is random in it, as 32 hexadecimal digits.

@@ -5,6 +5,7 @@ use crate::{
     ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use longshore_config::Storage as Settings;
 use longshore_oci::Algorithm;
 use std::{ops::Range, time::Duration};
@@ -28,6 +29,18 @@ impl Storage {
         match RemoteStore::connect(settings).await? {
             Some(remote) => Ok(Self::Remote(remote)),
             None => Ok(Self::Files(FileStore::open(&settings.path, settings.cache_size.bytes())?)),
+        }
+    }
+
+    /// Opens what the settings name to look at it, beside a process that may hold it. Nothing may be written.
+    ///
+    /// # Errors
+    /// As those of [`Storage::open`]; [`crate::Error::Folder`] where there is no folder.
+    pub async fn look(settings: &Settings) -> Result<Self> {
+        let settings = Settings { disk_cache: None, ..settings.clone() };
+        match RemoteStore::connect(&settings).await? {
+            Some(remote) => Ok(Self::Remote(remote)),
+            None => Ok(Self::Files(FileStore::look(&settings.path)?)),
         }
     }
 
@@ -148,6 +161,28 @@ impl Storage {
                 Ok(())
             }
             Self::Remote(store) => store.delete_all(objects).await,
+        }
+    }
+
+    /// Every object that is there, with its length, in any order. What is written or deleted meanwhile may be among them or
+    /// not.
+    pub fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        let all = match self {
+            Self::Files(files) => files.list(),
+            Self::Remote(store) => store.list(),
+        };
+        // One object is nobody's: it is there to be looked at.
+        all.try_filter(|(key, _)| std::future::ready(*key != ObjectKey::probe())).boxed()
+    }
+
+    /// How long an object is.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where there is none.
+    pub async fn size(&self, key: &ObjectKey) -> Result<u64> {
+        match self {
+            Self::Files(files) => files.size(key).await,
+            Self::Remote(store) => store.size(key).await,
         }
     }
 

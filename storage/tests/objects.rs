@@ -248,6 +248,26 @@ async fn a_deleted_object_is_gone_and_may_be_deleted_again() {
 }
 
 #[tokio::test]
+async fn every_object_is_listed_and_nothing_else() {
+    let house = House::new();
+    let mut expected = Vec::new();
+    for length in 0..20_u8 {
+        expected.push((house.put(&vec![length; length.into()]).await, u64::from(length)));
+    }
+    let (gone, _) = expected.pop().unwrap();
+    house.files.delete(&gone).await.unwrap();
+    let beside = house.folder.path().join("objects/00");
+    fs::write(beside.join("notes.txt"), "not ours").unwrap();
+    fs::create_dir(beside.join(ObjectKey::random().to_string().split_off("objects/".len()))).unwrap();
+    let mut listed: Vec<_> = house.files.list().try_collect().await.unwrap();
+    listed.sort_by_key(|(key, _)| key.to_string());
+    expected.sort_by_key(|(key, _)| key.to_string());
+    assert_eq!(listed, expected);
+    assert_eq!(house.files.size(&expected[3].0).await.unwrap(), expected[3].1);
+    assert!(matches!(house.files.size(&gone).await, Err(Error::Lost { .. })));
+}
+
+#[tokio::test]
 async fn an_object_is_hashed_by_either_algorithm() {
     let house = House::new();
     let whole = content(SEVERAL_BATCHES, 0);

@@ -1,10 +1,10 @@
-//! What we ask of an object store. Small on purpose: whoever has these thirteen calls right can hold a registry's layers,
+//! What we ask of an object store. Small on purpose: whoever has these fourteen calls right can hold a registry's layers,
 //! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
 use crate::{ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use std::{fmt::Debug, ops::Range, time::Duration};
 
 /// An object store: whole objects, and objects in parts.
@@ -57,6 +57,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
         let _ = key;
         Box::pin(async { Ok(Vec::new()) })
     }
+
+    /// Every object that is there and has a key of ours, with its length, in any order. What is written or deleted
+    /// meanwhile may be among them or not.
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>>;
 
     /// The length of an object.
     ///

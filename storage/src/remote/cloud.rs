@@ -3,7 +3,11 @@
 use super::{Backend, PresignedUrl, presigned::SIGNING_TIMEOUT};
 use crate::{Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use object_store::{
     GetOptions, GetRange, MultipartId, ObjectStore, ObjectStoreExt, PutPayload,
     multipart::{MultipartStore, PartId},
@@ -228,6 +232,19 @@ impl<S: CloudStore> Backend for Cloud<S> {
             let found = uploads.uploads(&self.path(key)).await;
             found.map_err(|reason| Error::Backend { key: key.clone(), reason })
         })
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        let folder = self.path(&ObjectKey::probe());
+        let folder = Path::from_iter(folder.parts().take(folder.parts().count() - 1));
+        let listed = self.store.list(Some(&folder)).filter_map(|listed| async move {
+            match listed {
+                // What else lies there is not ours.
+                Ok(object) => object.location.filename().and_then(ObjectKey::of_name).map(|key| Ok((key, object.size))),
+                Err(error) => Some(Err(refused(&ObjectKey::probe())(error))),
+            }
+        });
+        listed.boxed()
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

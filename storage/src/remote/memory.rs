@@ -3,7 +3,11 @@
 use super::Backend;
 use crate::{Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -144,6 +148,12 @@ impl Backend for Memory {
             let same = bucket.uploads.iter().filter(|(_, upload)| upload.key == *key);
             Ok(same.map(|(name, _)| name.clone()).collect())
         })
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        let bucket = self.bucket();
+        let all: Vec<_> = bucket.objects.iter().map(|(key, bytes)| Ok((key.clone(), bytes.len() as u64))).collect();
+        stream::iter(all).boxed()
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

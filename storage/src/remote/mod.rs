@@ -42,6 +42,7 @@ use disk::DiskCache;
 use flights::Flights;
 
 use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
+use futures_util::stream::BoxStream;
 use longshore_oci::Algorithm;
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -210,6 +211,16 @@ impl RemoteStore {
             }
         }
         Ok(())
+    }
+
+    /// Every object that is there and has a key of ours, with its length.
+    pub fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        self.backend.list()
+    }
+
+    /// How long an object is, as the store says.
+    pub async fn size(&self, key: &ObjectKey) -> Result<u64> {
+        self.backend.size(key).await
     }
 
     /// Whether the store answers and lets us look at objects.

@@ -62,6 +62,7 @@ on_all_backends!(
     an_object_is_not_there_until_it_is_written,
     an_object_that_is_deleted_is_gone,
     many_objects_are_deleted_at_once,
+    every_object_is_listed,
     parts_become_an_object_in_their_order,
     a_part_that_is_sent_again_replaces_the_one_before,
     an_upload_that_was_aborted_is_lost,
@@ -215,6 +216,28 @@ async fn many_objects_are_deleted_at_once(backend: Arc<dyn Backend>) {
     for key in &keys[1..] {
         assert!(matches!(backend.size(key).await, Err(Error::Lost { .. })));
     }
+}
+
+async fn every_object_is_listed(backend: Arc<dyn Backend>) {
+    // More than a page of S3, where it is cheap.
+    let count = if backend.name() == "memory" { 3000 } else { 40 };
+    let mut expected: Vec<_> = (0..count).map(|number| (ObjectKey::random(), number % 7)).collect();
+    for (key, length) in &expected {
+        backend.put(key, vec![Bytes::from(vec![1; *length as usize])]).await.unwrap();
+    }
+    let (gone, _) = expected.pop().unwrap();
+    backend.delete(&gone).await.unwrap();
+    let unfinished = ObjectKey::random();
+    let upload = backend.begin(&unfinished).await.unwrap();
+    let mut listed: Vec<_> = backend.list().try_collect().await.unwrap();
+    backend.abort(&unfinished, &upload).await.unwrap();
+    // Other tests have objects there too.
+    listed.retain(|(key, _)| expected.iter().any(|(put, _)| put == key) || *key == gone || *key == unfinished);
+    let sorted = |mut all: Vec<(ObjectKey, u64)>| {
+        all.sort_by_key(|(key, _)| key.to_string());
+        all
+    };
+    assert_eq!(sorted(listed), sorted(expected));
 }
 
 async fn parts_become_an_object_in_their_order(backend: Arc<dyn Backend>) {

@@ -1,7 +1,11 @@
 //! An object store that fails as it is told to, before what it was asked to do or after it.
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use longshore_storage::{Backend, ByteStream, Error, ObjectKey, Result};
 use std::{
     ops::Range,
@@ -155,6 +159,10 @@ impl Backend for Faulty {
 
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         Box::pin(self.with("uploads", key, self.inner.uploads(key)))
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        self.inner.list()
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

@@ -2,7 +2,7 @@
 //! together more than this machine has memory for.
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture, stream::BoxStream};
 use longshore_storage::{Backend, ByteStream, ObjectKey, Result, memory_backend};
 use std::{collections::HashMap, ops::Range, sync::Arc, sync::Mutex, time::Duration};
 
@@ -87,6 +87,10 @@ impl Backend for Weightless {
 
     fn abort<'call>(&'call self, key: &'call ObjectKey, upload: &'call str) -> BoxFuture<'call, Result<()>> {
         self.inner.abort(key, upload)
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        self.inner.list()
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

@@ -1,7 +1,7 @@
 //! A store that writes down what is in it, whatever its callers were told.
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use longshore_storage::{Backend, ByteStream, ObjectKey, Result, memory_backend};
 use std::{
     collections::{BTreeSet, HashSet},
@@ -103,6 +103,10 @@ impl Backend for Ledger {
 
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         self.inner.uploads(key)
+    }
+
+    fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
+        self.inner.list()
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {
