@@ -1,6 +1,6 @@
 //! `gc`: how long things stay that nobody refers to.
 
-use crate::duration;
+use crate::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -27,6 +27,11 @@ pub struct Gc {
     pub breaker: u8,
     /// Of a hundred parts of the time, how many the collector works. Default 50.
     pub share: u8,
+    /// Every object is read again, and compared with its digest, once in so long; 0 never reads them. Default 30 d.
+    #[serde(with = "duration")]
+    pub scrub_period: Duration,
+    /// At most so many bytes a second are read for that, by all replicas together. Default 64 MiB.
+    pub scrub_rate: ByteSize,
 }
 
 impl Default for Gc {
@@ -40,6 +45,8 @@ impl Default for Gc {
             undo: HOUR * 24 * 7,
             breaker: 10,
             share: 50,
+            scrub_period: HOUR * 24 * 30,
+            scrub_rate: ByteSize::mib(64),
         }
     }
 }

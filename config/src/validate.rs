@@ -272,6 +272,8 @@ impl Rules {
         self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
         self.within("gc.breaker", &gc.breaker, &(1..=100));
         self.within("gc.share", &gc.share, &(1..=100));
+        self.at_least("gc.scrub_period", gc.scrub_period, Duration::ZERO);
+        self.within("gc.scrub_rate", &gc.scrub_rate, &(ByteSize::kib(64)..=ByteSize::new(1 << 40)));
     }
 
     fn log_and_metrics(&mut self, settings: &Settings) {

@@ -201,9 +201,7 @@ mod tests {
         let (other, other_key) = place.upload(HOUR).await;
         // A folder in the place of its file.
         place.storage.delete(&stuck_key, 5, None).await.unwrap();
-        let name = stuck_key.to_string().split_off("objects/".len());
-        let file = place.folder.path().join("objects").join(&name[30..]).join(&name);
-        std::fs::create_dir(&file).unwrap();
+        std::fs::create_dir(place.file(&stuck_key)).unwrap();
         for address in [stuck, other] {
             assert!(place.metadata.cancel_upload(address).await.unwrap());
         }

@@ -4,6 +4,7 @@
 mod blobs;
 mod clock;
 mod collector;
+mod fsck;
 mod grants;
 mod manifests;
 mod objects;
@@ -12,13 +13,16 @@ mod pace;
 mod place;
 mod preview;
 mod rules;
+mod scrub;
 mod steps;
 mod uploads;
 mod verdict;
 
 pub use collector::{Collected, Collector, Halt};
+pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use preview::{Going, Preview, Share, Staying, preview, why};
 pub use rules::Rules;
+pub use scrub::{Damage, ScrubReport, ScrubRules, Scrubber, unread_for};
 pub use steps::{Findings, Step};
 pub use verdict::{Reason, Verdict};
 
@@ -40,6 +44,9 @@ pub enum Error {
     /// The database's clock went another way than ours.
     #[error("the database's clock was moved: garbage collection waits for as long as blobs are promised")]
     ClockMoved,
+    /// Another process has taken over what this one was at.
+    #[error("another process is at it")]
+    ClaimLost,
     /// More would go than the breaker lets.
     #[error("garbage collection was stopped before it deleted too much")]
     TooMuch,

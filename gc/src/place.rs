@@ -7,7 +7,8 @@ use longshore_metadata::{
 };
 use longshore_oci::{Algorithm, Digest, RepositoryName};
 use longshore_storage::{BlobHasher, Error as StorageError, FileStore, ObjectKey, Storage};
-use std::time::Duration;
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use std::{path::PathBuf, time::Duration};
 
 pub(crate) struct Place {
     pub(crate) metadata: Metadata,
@@ -108,6 +109,21 @@ impl Place {
         let digest = manifest.digest;
         assert_eq!(self.metadata.put_manifest(manifest).await.unwrap(), PutManifestOutcome::Stored);
         digest
+    }
+
+    /// Where the bytes of an object are.
+    pub(crate) fn file(&self, key: &ObjectKey) -> PathBuf {
+        let name = key.to_string().split_off("objects/".len());
+        self.folder.path().join("objects").join(&name[30..]).join(&name)
+    }
+
+    /// Does to the database what no method does.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        let file = self.folder.path().join("longshore.db");
+        let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(60));
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     pub(crate) async fn is_there(&self, key: &ObjectKey) -> bool {

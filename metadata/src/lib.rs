@@ -20,10 +20,12 @@ mod durability;
 mod error;
 mod garbage;
 mod history;
+mod inventory;
 mod postgres;
 mod pulls;
 mod reads;
 mod records;
+mod scrub;
 mod sqlite;
 
 use durability::Durability;
@@ -33,6 +35,7 @@ pub use garbage::{
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
 pub use history::{DeletedManifest, TagChange};
+pub use inventory::{Content, Forgotten, StrayObject, Table, UnusedObject};
 pub use pulls::{ManifestPulls, TagPulls};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
@@ -40,6 +43,7 @@ pub use records::{
     PutInlineBlob, PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent,
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
+pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
 
 use cache::Cache;
 use garbage::Kind;

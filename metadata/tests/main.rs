@@ -27,6 +27,7 @@ mod blobs;
 mod cache;
 mod collection;
 mod content;
+mod damage;
 mod database;
 mod durability;
 mod finish;

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use longshore_config::ByteSize;
 use std::path::PathBuf;
 
 /// An image registry: what `docker push` and `docker pull` talk to.
@@ -39,6 +40,11 @@ pub(crate) enum Command {
     Tag(TagOptions),
     /// Collect garbage now; the server does the same in the background. Exits with 3 where something holds it up.
     Gc(GcOptions),
+    /// Read every object now and compare it with its digest; the server does the same in the background. Exits with 3 where
+    /// something is damaged.
+    Scrub(ScrubOptions),
+    /// Compare the store of the objects with the database, both ways. Exits with 3 where something is not as it should be.
+    Fsck(FsckOptions),
     /// Look at the settings.
     Config {
         #[command(subcommand)]
@@ -115,6 +121,34 @@ pub(crate) enum GcAction {
         /// NAME:TAG or NAME@DIGEST.
         name: String,
     },
+}
+
+/// How to read all objects.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScrubOptions {
+    /// Read nothing: show what is known to be damaged, and who holds it.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) list: bool,
+    /// At most so many bytes a second, such as 100MiB.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) rate: Option<ByteSize>,
+    /// How to say what was found.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// How to compare.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FsckOptions {
+    /// Mend what can be mended: a blob whose object is lost can be pushed anew, an object that no row names is deleted.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// An object that no row names counts when it is older: a server that starts writes one and deletes it again.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub(crate) older_than: humantime::Duration,
+    /// How to say what was found.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 /// How a command says what it found.

@@ -13,12 +13,16 @@ mod batch;
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/damage.rs"]
+mod damage;
 #[path = "../queries/finish.rs"]
 mod finish;
 #[path = "../queries/garbage.rs"]
 mod garbage;
 #[path = "../queries/history.rs"]
 mod history;
+#[path = "../queries/inventory.rs"]
+mod inventory;
 #[path = "../queries/manifests.rs"]
 mod manifests;
 #[path = "../queries/migrations.rs"]
@@ -39,6 +43,8 @@ mod references;
 mod repositories;
 #[path = "../queries/reviews.rs"]
 mod reviews;
+#[path = "../queries/scrub.rs"]
+mod scrub;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 
@@ -216,9 +222,11 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            damage::STATEMENTS,
             finish::STATEMENTS,
             garbage::STATEMENTS,
             history::STATEMENTS,
+            inventory::STATEMENTS,
             manifests::STATEMENTS,
             old_blobs::STATEMENTS,
             old_grants::STATEMENTS,
@@ -228,6 +236,7 @@ mod tests {
             references::STATEMENTS,
             repositories::STATEMENTS,
             reviews::STATEMENTS,
+            scrub::STATEMENTS,
             uploads::STATEMENTS,
             notifications::STATEMENTS,
             hearing::STATEMENTS,

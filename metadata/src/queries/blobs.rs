@@ -2,7 +2,7 @@
 //! lease too. Leases are renewed in the transaction that needs them, by the database's clock.
 
 use super::dialect::for_key_share;
-use super::{Batch, Connection, Store, Transaction, read, repositories};
+use super::{Batch, Connection, Store, Transaction, damage, read, repositories};
 use crate::cache::{Change, Promised};
 use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
 use longshore_oci::{Digest, RepositoryName};
@@ -11,17 +11,19 @@ use std::time::Duration;
 statements! {
     FIND = "SELECT b.size, b.inline, o.key FROM repositories r \
         JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-        LEFT JOIN objects o ON o.id = b.object_id WHERE r.name = $1 AND b.digest = $2";
+        LEFT JOIN objects o ON o.id = b.object_id WHERE r.name = $1 AND b.digest = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)";
     FIND_SIZE = "SELECT b.size, g.expires_at - l.renew_before FROM lease l, repositories r \
         JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-        WHERE r.name = $1 AND b.digest = $2";
+        WHERE r.name = $1 AND b.digest = $2 AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)";
     RENEW = "UPDATE repository_blobs SET expires_at = (SELECT l.expires_at FROM lease l) \
         WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
         AND blob_id = (SELECT id FROM blobs WHERE digest = $2) \
         AND expires_at < (SELECT l.renew_before FROM lease l)";
     INSERT = "INSERT INTO blobs (digest, size, object_id, inline, created_at) \
         VALUES ($1, $2, $3, $4, (SELECT now FROM clock)) ON CONFLICT (digest) DO NOTHING RETURNING id";
-    FIND_ID = concat!("SELECT b.id FROM blobs b WHERE b.digest = $1", for_key_share!("b"));
+    FIND_ID = concat!("SELECT b.id, (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at \
+        FROM blobs b WHERE b.digest = $1", for_key_share!("b"));
     GRANT = "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
         VALUES ($1, $2, (SELECT expires_at FROM lease)) \
         ON CONFLICT (repository_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at \
@@ -33,7 +35,8 @@ statements! {
     HOLDERS = "SELECT r.name FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
         JOIN repositories r ON r.id = g.repository_id WHERE b.digest = $1 ORDER BY r.name LIMIT $2";
     HELD = concat!("SELECT b.id FROM repositories r JOIN repository_blobs g ON g.repository_id = r.id \
-        JOIN blobs b ON b.id = g.blob_id WHERE r.name = $1 AND b.digest = $2", for_key_share!("b"));
+        JOIN blobs b ON b.id = g.blob_id WHERE r.name = $1 AND b.digest = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)", for_key_share!("b"));
     USER_OF = "SELECT m.digest FROM repositories r JOIN manifest_blobs n ON n.repository_id = r.id \
         JOIN blobs b ON b.id = n.blob_id JOIN manifests m ON m.id = n.manifest_id \
         WHERE r.name = $1 AND b.digest = $2 ORDER BY m.id LIMIT 1";
@@ -69,7 +72,8 @@ pub(super) fn stored_size(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// The blob of this digest: the one that is here already, or a new row. `true` if the row is new.
+/// The blob of this digest: the one that is here already, or a new row. `true` if this content is the blob's now: the row
+/// is new, or what it had was damaged.
 pub(super) async fn find_or_insert(
     connection: &mut Connection,
     digest: &Digest,
@@ -89,10 +93,12 @@ pub(super) async fn find_or_insert(
             return Ok((id, true));
         }
         // Somebody else's row is there; it stays until we end, unless it was deleted in between.
-        let found: Option<(i64,)> =
+        let found: Option<(i64, Option<i64>)> =
             sqlx::query_as(FIND_ID).bind(digest.to_bytes()).fetch_optional(&mut *connection).await?;
-        if let Some((id,)) = found {
-            return Ok((id, false));
+        match found {
+            Some((id, Some(_))) => return Ok((id, damage::replace(connection, id, object_id, inline).await?)),
+            Some((id, None)) => return Ok((id, false)),
+            None => {}
         }
     }
     Err(Error::NotCommitted(format!("the row of {digest} came and went; try again")))

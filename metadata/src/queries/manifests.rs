@@ -15,7 +15,8 @@ statements! {
     BY_TAG = "SELECT m.digest, m.media_type, m.body FROM repositories r \
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
         WHERE r.name = $1 AND t.name = $2";
-    GRANTED = concat!("SELECT b.digest FROM ", digest_list!("$2"), " d JOIN blobs b ON b.digest = d.digest \
+    GRANTED = concat!("SELECT b.digest, (SELECT x.found_at FROM damaged_blobs x WHERE x.blob_id = b.id) AS damaged_at \
+        FROM ", digest_list!("$2"), " d JOIN blobs b ON b.digest = d.digest \
         JOIN repository_blobs g ON g.blob_id = b.id \
         WHERE g.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY b.id", for_key_share!("g"));
     PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d JOIN manifests m ON m.digest = d.digest \
@@ -62,20 +63,24 @@ struct Links {
     absent: Vec<Digest>,
     /// Those of the absent ones that have to be here.
     missing: Vec<Digest>,
+    /// Blobs that are here, and cannot be read.
+    damaged: Vec<Digest>,
 }
 
 /// Looks up what the manifest names, and keeps what is there from going until the transaction ends.
 async fn find_links(connection: &mut Connection, manifest: &PutManifest) -> Result<Links> {
     let named = || manifest.blobs.iter().map(|blob| &blob.digest).chain(&manifest.children);
+    let mut links = Links { blobs: vec![], children: vec![], absent: vec![], missing: vec![], damaged: vec![] };
     let mut granted = HashSet::new();
     let mut present = HashSet::new();
     if named().next().is_some() {
-        granted = select_digests(connection, GRANTED, &manifest.repository, json_list(named())).await?;
+        let rows = select_granted(connection, &manifest.repository, json_list(named())).await?;
+        links.damaged.extend(rows.iter().filter_map(|(digest, is_damaged)| is_damaged.then_some(*digest)));
+        granted.extend(rows.into_iter().map(|(digest, _)| digest));
     }
     if !manifest.children.is_empty() {
-        present = select_digests(connection, PRESENT, &manifest.repository, json_list(&manifest.children)).await?;
+        present = select_present(connection, &manifest.repository, json_list(&manifest.children)).await?;
     }
-    let mut links = Links { blobs: vec![], children: vec![], absent: vec![], missing: vec![] };
     for blob in &manifest.blobs {
         if granted.contains(&blob.digest) {
             links.blobs.push(blob.digest);
@@ -136,6 +141,9 @@ impl Transaction for PutManifest {
 
     async fn run(&self, connection: &mut Connection) -> Result<PutManifestOutcome> {
         let mut links = find_links(connection, self).await?;
+        if !links.damaged.is_empty() {
+            return Ok(PutManifestOutcome::Absent { digests: links.damaged });
+        }
         if !links.missing.is_empty() && !self.allow_absent {
             return Ok(PutManifestOutcome::Absent { digests: links.missing });
         }
@@ -162,14 +170,25 @@ impl Transaction for PutManifest {
     }
 }
 
-async fn select_digests(
+/// Which of the blobs the repository holds, and whether what it holds is damaged.
+async fn select_granted(
     connection: &mut Connection,
-    statement: &'static str,
+    repository: &RepositoryName,
+    list: String,
+) -> Result<Vec<(Digest, bool)>> {
+    let rows: Vec<(Vec<u8>, Option<i64>)> =
+        sqlx::query_as(GRANTED).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
+    rows.iter().map(|(bytes, damaged_at)| Ok((digest(bytes)?, damaged_at.is_some()))).collect()
+}
+
+/// Which of the manifests the repository has.
+async fn select_present(
+    connection: &mut Connection,
     repository: &RepositoryName,
     list: String,
 ) -> Result<HashSet<Digest>> {
     let rows: Vec<(Vec<u8>,)> =
-        sqlx::query_as(statement).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
+        sqlx::query_as(PRESENT).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
     rows.iter().map(|(bytes,)| digest(bytes)).collect()
 }
 

@@ -1,9 +1,11 @@
 //! The subcommands.
 
 mod config;
+mod fsck;
 mod gc;
 mod health;
 mod migrate;
+mod scrub;
 mod serve;
 mod tag;
 
@@ -12,7 +14,7 @@ use anyhow::{Context as _, Result};
 use longshore_config::{Loaded, Settings, Sources};
 use longshore_metadata::{ConnectOptions, Metadata};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_storage::ProcessLock;
+use longshore_storage::{ProcessLock, Storage};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 /// Exit code of a check that found something.
@@ -29,6 +31,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Migrate { action } => in_runtime(migrate::run(&sources, action)),
         Command::Tag(options) => in_runtime(tag::run(&sources, &options)),
         Command::Gc(options) => in_runtime(gc::run(&sources, &options)),
+        Command::Scrub(options) => in_runtime(scrub::run(&sources, &options)),
+        Command::Fsck(options) => in_runtime(fsck::run(&sources, &options)),
         Command::Config { action } => Ok(config::run(&sources, action)),
         Command::Health => in_runtime(health::run(&sources)),
     }
@@ -63,6 +67,12 @@ async fn connect(settings: &Settings) -> Result<Metadata> {
     };
     make_storage_path(settings)?;
     Metadata::connect(&options).await.context("the database of database.url cannot be opened")
+}
+
+/// Opens the objects for a command, which caches nothing: the folder of `storage.disk_cache` is a server's.
+async fn open_storage(settings: &Settings) -> Result<Storage> {
+    let storage = longshore_config::Storage { disk_cache: None, ..settings.storage.clone() };
+    Ok(Storage::open(&storage).await?)
 }
 
 /// The folder of an embedded database, unless `database.url` names another one.

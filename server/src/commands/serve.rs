@@ -7,7 +7,7 @@ use crate::telemetry::{AccessLines, CacheMetrics, Metrics, ProcessMetrics, PullM
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
-use longshore_gc::Collector;
+use longshore_gc::{Collector, Scrubber};
 use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
@@ -52,6 +52,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
         let (interval, metrics) = (settings.gc.interval, metrics.clone());
         async move { collector.run(interval, |outcome| metrics.collected(outcome)).await }
     });
+    let scrubbing = tokio::spawn(scrub(settings.clone(), metadata.clone(), storage.clone(), metrics.clone()));
     let stop = CancellationToken::new();
     let counting = tokio::spawn(write_pulls(registry, settings.database.pull_statistics, metrics, stop.clone()));
     let reloading = tokio::spawn(reload_on_hangup(sources_again(sources), reloads));
@@ -60,6 +61,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     until_told_to_stop().await?;
     drain(&app, &settings, serving).await;
     collecting.abort();
+    scrubbing.abort();
     reloading.abort();
     app.registry.settle().await;
     stop.cancel();
@@ -67,6 +69,24 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     metadata.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Between two looks whether it is time to read all objects again.
+const SCRUB_LOOKS: Duration = Duration::from_secs(60);
+
+/// Reads all objects again and again, and watches how much is damaged, whichever replica reads.
+async fn scrub(settings: Settings, metadata: Metadata, storage: Storage, metrics: Arc<Metrics>) {
+    let Some(rules) = super::scrub::rules(&settings) else { return };
+    let scrubber = Scrubber::new(metadata, storage, rules);
+    let reading = scrubber.run(SCRUB_LOOKS, |outcome| metrics.scrubbed(outcome));
+    let watching = async {
+        let mut ticks = tokio::time::interval(SCRUB_LOOKS);
+        loop {
+            ticks.tick().await;
+            metrics.look_for_damage(&scrubber).await;
+        }
+    };
+    tokio::join!(reading, watching);
 }
 
 /// How long the database may take for the last pull statistics: nobody waits for the end of a process on their account.

@@ -1,8 +1,8 @@
 //! Metrics for Prometheus. Labels are bounded: routes and statuses, never repositories.
 
-use super::collection::CollectionMetrics;
+use super::{collection::CollectionMetrics, scrub::ScrubMetrics};
 use http::{Method, StatusCode};
-use longshore_gc::Collected;
+use longshore_gc::{Collected, ScrubReport, Scrubber};
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     sent_bytes: Counter,
     received_bytes: Counter,
     collection: CollectionMetrics,
+    scrub: ScrubMetrics,
     failed_pull_writes: Counter,
 }
 
@@ -73,6 +74,7 @@ impl Metrics {
             sent_bytes: Counter::default(),
             received_bytes: Counter::default(),
             collection: CollectionMetrics::default(),
+            scrub: ScrubMetrics::default(),
             failed_pull_writes: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -92,6 +94,7 @@ impl Metrics {
         ours.register("sent_bytes", "Bytes of answers", metrics.sent_bytes.clone());
         ours.register("received_blob_bytes", "Bytes of blobs that clients sent", metrics.received_bytes.clone());
         metrics.collection.register(ours);
+        metrics.scrub.register(ours);
         ours.register(
             "pull_rows_failures",
             "Times that pull statistics could not be written",
@@ -129,6 +132,16 @@ impl Metrics {
     /// Counts a pass of garbage collection, and logs it if it did or failed anything.
     pub(crate) fn collected(&self, outcome: &Result<Collected, longshore_gc::Error>) {
         self.collection.passed(outcome);
+    }
+
+    /// Counts objects that were read again, and logs what was found.
+    pub(crate) fn scrubbed(&self, outcome: Result<&ScrubReport, &longshore_gc::Error>) {
+        self.scrub.passed(outcome);
+    }
+
+    /// Looks how much is damaged.
+    pub(crate) async fn look_for_damage(&self, scrubber: &Scrubber) {
+        self.scrub.look(scrubber).await;
     }
 
     /// Counts and logs that pull statistics could not be written.

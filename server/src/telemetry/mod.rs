@@ -9,6 +9,7 @@ mod metrics;
 mod numbers;
 mod process;
 mod pulls;
+mod scrub;
 
 pub(crate) use access_lines::AccessLines;
 pub(crate) use cache::CacheMetrics;

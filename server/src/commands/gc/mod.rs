@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result};
 use longshore_config::Settings;
 use longshore_gc::{Collected, Collector, Halt, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
-use longshore_storage::Storage;
 use std::process::ExitCode;
 
 /// So many blobs are never too many to delete in a day.
@@ -42,7 +41,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     }
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     metadata.migrate().await?;
-    let storage = Storage::open(&settings.storage).await?;
+    let storage = super::open_storage(settings).await?;
     let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules });
     let collected = collector.pass().await.context("the pass did not come to its end")?;
     match options.output {

@@ -1,0 +1,280 @@
+//! Compares the store with the database, both ways, and the database with itself. Says what it finds; mends it only where
+//! it is told to. Nothing that a client may need is deleted by it: a stray object goes the way of every condemned one.
+
+#[cfg(test)]
+mod tests;
+
+use crate::Error;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use longshore_metadata::{Content, Forgotten, Metadata, StoredObject, StrayObject, Table, UnusedObject};
+use longshore_oci::{Digest, RepositoryName};
+use longshore_storage::{Error as StorageError, ObjectKey, Storage};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+/// Rows and keys that are looked at together.
+const PAGE: u32 = 500;
+/// Contents that are read together: manifests have up to some megabytes.
+const CONTENTS: u32 = 16;
+/// Objects that the store is asked for at the same time.
+const ASKED: usize = 16;
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub struct FsckOptions {
+    /// Mend what is found.
+    pub repair: bool,
+    /// An object without a row counts when its key is older: a start of the server writes one and deletes it again.
+    pub older_than: Duration,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The object of a blob is not there, or has another length. Mended: the blob is served no more until it is pushed anew.
+    Lost {
+        /// The object's key.
+        key: String,
+        /// The blob.
+        digest: Digest,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No row names an object. Mended: it is condemned.
+    Stray {
+        /// Its key.
+        key: String,
+        /// In bytes.
+        size: u64,
+    },
+    /// Nothing names the row of an object. Mended: it is condemned.
+    Unused {
+        /// Its key.
+        key: String,
+        /// In bytes.
+        size: u64,
+    },
+    /// Nothing keeps a thing, and garbage collection does not know of it. Mended: it does.
+    Forgotten {
+        /// Where it is; none for a blob.
+        repository: Option<RepositoryName>,
+        /// Its digest.
+        digest: Digest,
+        /// What it is.
+        table: Table,
+    },
+    /// The bytes in a row are not those of its digest. A push of the same digest does not mend it: the database has to be
+    /// brought back from a backup.
+    DamagedRow {
+        /// Of a manifest, where it is.
+        repository: Option<RepositoryName>,
+        /// What they should be.
+        digest: Digest,
+    },
+}
+
+/// How much was looked at and found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Objects of the store.
+    pub objects: u64,
+    /// Rows of the database.
+    pub rows: u64,
+    /// What was wrong.
+    pub findings: u64,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = |repository: &Option<RepositoryName>| match repository {
+            Some(repository) => format!("{repository}@"),
+            None => "blob ".to_owned(),
+        };
+        match self {
+            Self::Lost { key, digest, reason } => write!(formatter, "lost       {key} of blob {digest}: {reason}"),
+            Self::Stray { key, size } => write!(formatter, "stray      {key}, {size} bytes: no row names it"),
+            Self::Unused { key, size } => write!(formatter, "unused     {key}, {size} bytes: nothing names its row"),
+            Self::Forgotten { repository, digest, table } => {
+                let what = match table {
+                    Table::Manifests => "the manifest",
+                    Table::Grants => "the hold on the blob",
+                    Table::Blobs => "it",
+                };
+                write!(formatter, "forgotten  {}{digest}: nothing keeps {what}, nor collects it", place(repository))
+            }
+            Self::DamagedRow { repository, digest } => {
+                write!(formatter, "damaged    {}{digest}: its bytes in the database are others", place(repository))
+            }
+        }
+    }
+}
+
+/// Looks at everything; tells each finding, and at the end how much that was.
+///
+/// # Errors
+/// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer.
+pub async fn fsck(
+    metadata: &Metadata,
+    storage: &Storage,
+    options: FsckOptions,
+    told: impl FnMut(&Finding),
+) -> Result<Checked, Error> {
+    let mut check = Check { metadata, storage, options, told, checked: Checked::default() };
+    check.lost_objects().await?;
+    check.stray_objects().await?;
+    check.unused_objects().await?;
+    for table in [Table::Manifests, Table::Grants, Table::Blobs] {
+        check.forgotten(table).await?;
+    }
+    check.bodies().await?;
+    check.inline_blobs().await?;
+    Ok(check.checked)
+}
+
+struct Check<'a, F> {
+    metadata: &'a Metadata,
+    storage: &'a Storage,
+    options: FsckOptions,
+    told: F,
+    checked: Checked,
+}
+
+impl<F: FnMut(&Finding)> Check<'_, F> {
+    fn found(&mut self, finding: &Finding) {
+        self.checked.findings += 1;
+        (self.told)(finding);
+    }
+
+    /// Objects of blobs that the store has not, or not as recorded.
+    async fn lost_objects(&mut self) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let page = self.metadata.objects_after(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.number;
+            self.checked.rows += page.len() as u64;
+            let storage = self.storage;
+            let asked = stream::iter(page)
+                .map(|object| async move { Ok(lost(storage, &object).await?.map(|why| (object, why))) });
+            let lost: Vec<_> =
+                asked.buffer_unordered(ASKED).try_collect::<Vec<_>>().await.map_err(|error: Error| error)?;
+            for (object, reason) in lost.into_iter().flatten() {
+                // Or was it collected since?
+                if self.metadata.objects_after(object.number - 1, 1).await?.first() != Some(&object) {
+                    continue;
+                }
+                self.found(&Finding::Lost { key: object.key.clone(), digest: object.digest, reason: reason.clone() });
+                if self.options.repair {
+                    self.metadata.mark_damaged(object, reason).await?;
+                }
+            }
+        }
+    }
+
+    /// Objects of the store that no row names.
+    async fn stray_objects(&mut self) -> Result<(), Error> {
+        let storage = self.storage;
+        let mut pages = storage.list().try_chunks(PAGE as usize);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Error::Storage(error.1))?;
+            self.checked.objects += page.len() as u64;
+            let keys: Vec<String> = page.iter().map(|(key, _)| key.to_string()).collect();
+            let known = self.metadata.known_keys(&keys).await?;
+            let young = SystemTime::now() - self.options.older_than;
+            let strays = page.into_iter().filter(|(key, _)| {
+                !known.contains(&key.to_string()) && key.made_at().is_none_or(|made_at| made_at <= young)
+            });
+            let strays: Vec<_> = strays.map(|(key, size)| StrayObject { key: key.to_string(), size }).collect();
+            for stray in &strays {
+                self.found(&Finding::Stray { key: stray.key.clone(), size: stray.size });
+            }
+            if self.options.repair && !strays.is_empty() {
+                self.metadata.condemn_strays(strays, storage.backend()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of objects that nothing names.
+    async fn unused_objects(&mut self) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let page = self.metadata.used_objects(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.number;
+            self.checked.rows += page.len() as u64;
+            let unused: Vec<UnusedObject> = page.into_iter().filter(|object| !object.is_used).collect();
+            for object in &unused {
+                self.found(&Finding::Unused { key: object.key.clone(), size: object.size });
+            }
+            if self.options.repair && !unused.is_empty() {
+                self.metadata.condemn_unused(unused).await?;
+            }
+        }
+    }
+
+    /// What nothing keeps, and garbage collection does not wait for either.
+    async fn forgotten(&mut self, table: Table) -> Result<(), Error> {
+        let mut after = (0, 0);
+        loop {
+            let page = self.metadata.seen(table, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.place;
+            self.checked.rows += page.len() as u64;
+            let forgotten: Vec<Forgotten> = page.into_iter().filter(|row| !row.is_seen).collect();
+            for Forgotten { repository, digest, .. } in &forgotten {
+                self.found(&Finding::Forgotten { repository: repository.clone(), digest: *digest, table });
+            }
+            if self.options.repair && !forgotten.is_empty() {
+                let places = forgotten.iter().map(|row| row.place).collect();
+                self.metadata.queue_forgotten(table, places).await?;
+            }
+        }
+    }
+
+    /// Manifests whose bytes are not those of their digest.
+    async fn bodies(&mut self) -> Result<(), Error> {
+        let mut after = (0, 0);
+        loop {
+            let page = self.metadata.bodies(after, CONTENTS).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.place;
+            self.contents(page);
+        }
+    }
+
+    /// The same of blobs that are in their rows.
+    async fn inline_blobs(&mut self) -> Result<(), Error> {
+        let mut after = (0, 0);
+        loop {
+            let page = self.metadata.inline_blobs(after, CONTENTS).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.place;
+            self.contents(page);
+        }
+    }
+
+    fn contents(&mut self, page: Vec<Content>) {
+        for Content { repository, digest, bytes, .. } in page {
+            self.checked.rows += 1;
+            if Digest::of(digest.algorithm(), &bytes) != digest {
+                self.found(&Finding::DamagedRow { repository, digest });
+            }
+        }
+    }
+}
+
+/// What is wrong with an object, by its length.
+async fn lost(storage: &Storage, object: &StoredObject) -> Result<Option<String>, Error> {
+    let Ok(key) = object.key.parse::<ObjectKey>() else {
+        return Ok(Some(format!("{:?} is no key of ours", object.key)));
+    };
+    match storage.size(&key).await {
+        Ok(size) if size == object.size => Ok(None),
+        Ok(size) => Ok(Some(format!("it has {size} bytes instead of {}", object.size))),
+        Err(StorageError::Lost { .. }) => Ok(Some("it is not there".to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}

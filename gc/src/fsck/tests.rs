@@ -1,0 +1,155 @@
+use super::*;
+use crate::place::{Place, place};
+use longshore_oci::Algorithm;
+use longshore_storage::BlobHasher;
+
+const LOOK: FsckOptions = FsckOptions { repair: false, older_than: Duration::ZERO };
+const REPAIR: FsckOptions = FsckOptions { repair: true, ..LOOK };
+
+impl Place {
+    async fn fsck(&self, options: FsckOptions) -> (Checked, Vec<Finding>) {
+        let mut found = Vec::new();
+        let checked =
+            fsck(&self.metadata, &self.storage, options, |finding| found.push(finding.clone())).await.unwrap();
+        assert_eq!(checked.findings, found.len() as u64);
+        (checked, found)
+    }
+
+    async fn only_object(&self) -> StoredObject {
+        let objects = self.metadata.objects_after(0, 2).await.unwrap();
+        let [object] = objects.as_slice() else { panic!("{objects:?}") };
+        object.clone()
+    }
+
+    /// An object that no row names.
+    async fn stray(&self) -> ObjectKey {
+        let key = ObjectKey::random();
+        let hasher = BlobHasher::new(Algorithm::Sha256);
+        let mut writer = self.storage.create(key.clone(), hasher, b"stray".to_vec()).await.unwrap();
+        writer.hash().await.unwrap();
+        key
+    }
+}
+
+fn digest(content: &str) -> Digest {
+    Digest::of(Algorithm::Sha256, content.as_bytes())
+}
+
+#[tokio::test]
+async fn a_registry_in_use_is_as_it_should_be() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    place.push_object("app", "of no manifest").await;
+    place.push_manifest("app", "manifest", &["layer"], &["latest"]).await;
+    place.push_manifest("app", "untagged", &["layer"], &[]).await;
+    place.upload(Duration::from_secs(60)).await;
+    let (checked, found) = place.fsck(REPAIR).await;
+    assert_eq!(found, []);
+    assert_eq!(checked.objects, 3);
+}
+
+#[tokio::test]
+async fn a_lost_object_is_told_and_its_blob_can_be_pushed_anew() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    let object = place.only_object().await;
+    let key: ObjectKey = object.key.parse().unwrap();
+    place.storage.delete(&key, object.size, None).await.unwrap();
+    let lost = Finding::Lost { key: object.key, digest: digest("layer"), reason: "it is not there".to_owned() };
+    assert_eq!(place.fsck(LOOK).await.1, std::slice::from_ref(&lost));
+    let app = "app".parse().unwrap();
+    assert!(place.metadata.find_blob(&app, &digest("layer")).await.unwrap().is_some(), "it was only looked at");
+    assert_eq!(place.fsck(REPAIR).await.1, [lost]);
+    assert!(place.metadata.find_blob(&app, &digest("layer")).await.unwrap().is_none());
+    place.push_object("app", "layer").await;
+    assert!(place.metadata.find_blob(&app, &digest("layer")).await.unwrap().is_some());
+    assert_eq!(place.fsck(LOOK).await.1, []);
+}
+
+#[tokio::test]
+async fn an_object_of_another_length_is_lost() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    let key: ObjectKey = place.only_object().await.key.parse().unwrap();
+    std::fs::write(place.file(&key), "lay").unwrap();
+    let found = place.fsck(LOOK).await.1;
+    assert!(
+        matches!(&found[..], [Finding::Lost { reason, .. }] if reason == "it has 3 bytes instead of 5"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_stray_object_is_deleted_once_it_is_condemned() {
+    let place = place(Duration::ZERO).await;
+    let key = place.stray().await;
+    let hour = FsckOptions { older_than: Duration::from_secs(3600), ..REPAIR };
+    assert_eq!(place.fsck(hour).await.1, [], "it may belong to a server that starts");
+    let stray = Finding::Stray { key: key.to_string(), size: 5 };
+    assert_eq!(place.fsck(LOOK).await.1, std::slice::from_ref(&stray));
+    assert_eq!(place.fsck(REPAIR).await.1, [stray]);
+    assert_eq!(place.fsck(LOOK).await.1, [], "it is condemned");
+    assert!(place.is_there(&key).await);
+    place.pass().await;
+    assert!(!place.is_there(&key).await);
+}
+
+/// Rows that no code of ours can leave behind.
+#[tokio::test]
+async fn what_garbage_collection_forgot_it_is_told_of() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    place.push_object("gone", "loose").await;
+    place.push_manifest("app", "untagged", &["layer"], &[]).await;
+    place
+        .execute("DELETE FROM repository_blobs WHERE repository_id = (SELECT id FROM repositories WHERE name = 'gone')")
+        .await;
+    place.execute("DELETE FROM gc_queue").await;
+    let found = place.fsck(REPAIR).await.1;
+    let app = Some("app".parse().unwrap());
+    let forgotten = [
+        Finding::Forgotten { repository: app, digest: digest("untagged"), table: Table::Manifests },
+        Finding::Forgotten { repository: None, digest: digest("loose"), table: Table::Blobs },
+    ];
+    assert_eq!(found, forgotten);
+    assert_eq!(place.fsck(LOOK).await.1, []);
+}
+
+#[tokio::test]
+async fn a_hold_that_nothing_needs_and_a_row_that_nothing_names_are_found() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    let (_, key) = place.upload(Duration::from_secs(60)).await;
+    place.execute("DELETE FROM gc_queue").await;
+    place.execute("DELETE FROM uploads").await;
+    let found = place.fsck(REPAIR).await.1;
+    let expected = [
+        Finding::Unused { key: key.to_string(), size: 0 },
+        Finding::Forgotten { repository: Some("app".parse().unwrap()), digest: digest("layer"), table: Table::Grants },
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(place.fsck(LOOK).await.1, []);
+    place.pass().await;
+    assert!(!place.is_there(&key).await);
+}
+
+#[tokio::test]
+async fn bytes_in_rows_are_compared_with_their_digests() {
+    let place = place(Duration::ZERO).await;
+    place.push_manifest("app", "manifest", &[], &["latest"]).await;
+    let blob = longshore_metadata::PutInlineBlob {
+        repository: "app".parse().unwrap(),
+        digest: digest("blob"),
+        content: b"blob".to_vec(),
+    };
+    place.metadata.put_inline_blob(blob).await.unwrap();
+    assert_eq!(place.fsck(LOOK).await.1, []);
+    place.execute("UPDATE manifests SET body = X'00'").await;
+    place.execute("UPDATE blobs SET inline = X'00'").await;
+    let found = place.fsck(REPAIR).await.1;
+    let expected = [
+        Finding::DamagedRow { repository: Some("app".parse().unwrap()), digest: digest("manifest") },
+        Finding::DamagedRow { repository: None, digest: digest("blob") },
+    ];
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,241 @@
+//! Reads every object again and compares its bytes with the digest, round after round. What is damaged is served no more,
+//! so that whoever needs it pushes it anew; nothing is deleted.
+//!
+//! One process is at it at a time, whichever has the claim, so that the rate is that of the whole registry. How far it came
+//! is in the database.
+
+mod rate;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use crate::Error;
+use longshore_metadata::{Metadata, ScrubClaim, Scrubbed, StoredObject};
+use longshore_storage::Storage;
+use rate::Rate;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+use verify::Found;
+
+/// A process that dies leaves its claim to others after this.
+const HOLD: Duration = Duration::from_secs(300);
+/// What was read is saved this often at least.
+const SAVED_EVERY: Duration = Duration::from_secs(30);
+/// Objects that are looked up, and saved, together at most.
+const BATCH: u32 = 100;
+
+/// What the operator decides.
+#[derive(Debug, Clone, Copy)]
+pub struct ScrubRules {
+    /// Every object is read once in so long.
+    pub period: Duration,
+    /// In bytes a second, never more than this.
+    pub rate: u64,
+}
+
+/// Reads objects.
+#[derive(Debug, Clone)]
+pub struct Scrubber {
+    metadata: Metadata,
+    storage: Storage,
+    rules: ScrubRules,
+}
+
+/// What a pass read and found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// Objects that were read.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Keys of those whose bytes are wrong or gone; nobody is served them any more.
+    pub damaged: Vec<Damage>,
+    /// Keys of those that were damaged and are right again.
+    pub recovered: Vec<String>,
+    /// Whether all objects have been read now.
+    pub is_finished: bool,
+}
+
+/// An object whose bytes are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its key.
+    pub key: String,
+    /// Of its blob.
+    pub digest: longshore_oci::Digest,
+    /// What is wrong.
+    pub reason: String,
+    /// Whether that was known before.
+    pub is_known: bool,
+}
+
+impl Scrubber {
+    /// A scrubber of these objects.
+    pub fn new(metadata: Metadata, storage: Storage, rules: ScrubRules) -> Self {
+        Self { metadata, storage, rules }
+    }
+
+    /// Goes on with the round, or begins one when it is time, until all objects have been read; each report is of what was
+    /// read since the last. Does nothing where another process is at it, or it is not time yet.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer: that is no damage. The round goes on there
+    /// with the next pass.
+    pub async fn pass(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        self.round(false, report).await
+    }
+
+    /// The same, with a new round where none is under way, whether it is time or not.
+    ///
+    /// # Errors
+    /// Those of [`Scrubber::pass`]; [`Error::ClaimLost`] where another process is at it.
+    pub async fn round_now(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        self.round(true, report).await
+    }
+
+    async fn round(&self, now: bool, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        let Some(claim) = self.metadata.claim_scrub(HOLD).await? else {
+            return if now { Err(Error::ClaimLost) } else { Ok(()) };
+        };
+        let id = claim.claim;
+        let outcome = match self.begin(claim, now).await {
+            Ok(Some((last, rate))) => self.read_all(id, last, rate, &mut report).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.metadata.release_scrub(id).await?;
+        outcome
+    }
+
+    /// Where to go on, and how fast; none where it is not time for a new round.
+    async fn begin(&self, claim: ScrubClaim, now: bool) -> Result<Option<(i64, Rate)>, Error> {
+        if claim.began.is_some() && claim.finished.is_none() {
+            return Ok(Some((claim.last, Rate::of(self.rules, claim.total))));
+        }
+        if !now && claim.began.is_some_and(|began| began + self.rules.period > claim.now) {
+            return Ok(None);
+        }
+        let total = self.metadata.begin_scrub(claim.claim).await?.ok_or(Error::ClaimLost)?;
+        Ok(Some((0, Rate::of(self.rules, total))))
+    }
+
+    async fn read_all(
+        &self,
+        claim: i64,
+        mut last: i64,
+        mut rate: Rate,
+        report: &mut impl FnMut(&ScrubReport),
+    ) -> Result<(), Error> {
+        let mut batch = Batch::new(last);
+        loop {
+            let objects = self.metadata.objects_after(last, BATCH).await?;
+            let is_end = objects.is_empty();
+            for object in objects {
+                last = object.number;
+                let found = self.verify(&object, claim, &mut batch, &mut rate).await?;
+                self.act(object, found, &mut batch).await?;
+                if batch.saved.elapsed() >= SAVED_EVERY {
+                    self.save(claim, &mut batch).await?;
+                    report(&std::mem::take(&mut batch.report));
+                }
+            }
+            batch.report.is_finished = is_end;
+            self.save(claim, &mut batch).await?;
+            if is_end {
+                self.metadata.finish_scrub(claim).await?;
+            }
+            report(&std::mem::take(&mut batch.report));
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does what is to be done about what was found.
+    async fn act(&self, object: StoredObject, found: Found, batch: &mut Batch) -> Result<(), Error> {
+        batch.last = object.number;
+        batch.report.objects += 1;
+        match found {
+            Found::Right => {
+                batch.right.push(object.number);
+                if object.is_damaged && self.metadata.clear_damage(&object).await? {
+                    batch.report.recovered.push(object.key);
+                }
+            }
+            Found::Wrong(reason) => {
+                let (key, digest) = (object.key.clone(), object.digest);
+                let is_known = object.is_damaged;
+                // One that was deleted, or pushed anew, while it was read is nobody's any more.
+                if is_known || self.metadata.mark_damaged(object, reason.clone()).await? {
+                    batch.report.damaged.push(Damage { key, digest, reason, is_known });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn save(&self, claim: i64, batch: &mut Batch) -> Result<(), Error> {
+        let right = std::mem::take(&mut batch.right);
+        let bytes = std::mem::take(&mut batch.unsaved);
+        batch.saved = Instant::now();
+        let scrubbed = Scrubbed { claim, last: batch.last, bytes, right, hold: HOLD };
+        if self.metadata.save_scrub(scrubbed).await? { Ok(()) } else { Err(Error::ClaimLost) }
+    }
+
+    /// When the round that is under way began and how far it is, for whoever watches.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn state(&self) -> Result<ScrubClaim, Error> {
+        Ok(self.metadata.scrub_state().await?)
+    }
+
+    /// How many blobs nobody can read.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn damaged(&self) -> Result<u64, Error> {
+        Ok(self.metadata.count_damaged().await?)
+    }
+
+    /// Passes every `interval` until the future is dropped; what fails is reported and tried again.
+    pub async fn run(&self, interval: Duration, mut report: impl FnMut(Result<&ScrubReport, &Error>)) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.pass(|pass| report(Ok(pass))).await {
+                // Somebody else goes on.
+                Ok(()) | Err(Error::ClaimLost) => {}
+                Err(error) => report(Err(&error)),
+            }
+        }
+    }
+}
+
+/// What was read and is not saved.
+#[derive(Debug)]
+struct Batch {
+    last: i64,
+    right: Vec<i64>,
+    unsaved: u64,
+    saved: Instant,
+    report: ScrubReport,
+}
+
+impl Batch {
+    fn new(last: i64) -> Self {
+        Self { last, right: Vec::new(), unsaved: 0, saved: Instant::now(), report: ScrubReport::default() }
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.unsaved += bytes;
+        self.report.bytes += bytes;
+    }
+}
+
+/// For how long an object may go unread, by the state: since the round before the last began, at worst.
+pub fn unread_for(state: &ScrubClaim) -> Duration {
+    let since = |time: SystemTime| state.now.duration_since(time).unwrap_or_default();
+    state.began.map_or(Duration::ZERO, since)
+}

@@ -1,0 +1,66 @@
+//! How fast objects are read again: as slowly as the period lets, so that clients do not notice.
+
+use super::ScrubRules;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A small registry is read in minutes rather than in a month: what is damaged is known sooner.
+const LEAST: u64 = 4 * 1024 * 1024;
+/// What was not used is not saved up for longer than this.
+const SAVED_UP: Duration = Duration::from_secs(1);
+
+/// Bytes a second.
+#[derive(Debug)]
+pub(super) struct Rate {
+    bytes: u64,
+    /// When the next bytes may be read.
+    next: Instant,
+}
+
+impl Rate {
+    /// The rate at which so many bytes are read in four fifths of the period: the rest is for times in which nobody reads.
+    pub(super) fn of(rules: ScrubRules, total: u64) -> Self {
+        let needed = total / (rules.period.as_secs() * 4 / 5).max(1);
+        Self { bytes: needed.max(LEAST).min(rules.rate).max(1), next: Instant::now() }
+    }
+
+    /// Waits until so many more bytes may be read.
+    pub(super) async fn turn(&mut self, bytes: u64) {
+        let now = Instant::now();
+        tokio::time::sleep_until(self.next).await;
+        let begun = self.next.max(now.checked_sub(SAVED_UP).unwrap_or(now));
+        self.next = begun + Duration::from_secs_f64(bytes as f64 / self.bytes as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn rate(period: Duration, most: u64, total: u64) -> u64 {
+        Rate::of(ScrubRules { period, rate: most }, total).bytes
+    }
+
+    #[tokio::test]
+    async fn all_is_read_within_the_period_unless_that_were_too_fast() {
+        assert_eq!(rate(DAY, 100 * MIB, 0), LEAST);
+        let total = 864_000 * MIB;
+        assert_eq!(rate(DAY, 100 * MIB, total), total / (24 * 3600 * 4 / 5));
+        assert_eq!(rate(DAY, 5 * MIB, total), 5 * MIB);
+        assert_eq!(rate(DAY, MIB, 0), MIB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_takes_as_long_as_the_rate_says() {
+        let mut rate = Rate::of(ScrubRules { period: DAY, rate: MIB }, 0);
+        let began = Instant::now();
+        for _ in 0..10 {
+            rate.turn(MIB).await;
+        }
+        let took = began.elapsed();
+        assert!(took >= Duration::from_secs(8) && took <= Duration::from_secs(9), "{took:?}");
+    }
+}

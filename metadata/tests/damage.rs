@@ -1,0 +1,173 @@
+//! Blobs whose bytes were found damaged, and the reading that finds them.
+
+use crate::content::{digest_of, image, inline_blob, repository};
+use crate::database::{Database, TICK};
+use crate::inside::Inside;
+use longshore_metadata::{BlobContent, CommitOutcome, MountOutcome, PutManifestOutcome, Scrubbed, StoredObject};
+use std::time::Duration;
+
+on_both_engines!(
+    a_damaged_blob_can_be_got_in_no_way,
+    a_push_takes_the_place_of_what_was_damaged,
+    a_small_push_takes_the_place_of_a_damaged_object,
+    of_two_pushes_one_takes_the_place,
+    what_is_right_again_can_be_read_again,
+    a_blob_that_was_pushed_anew_since_is_not_damaged,
+    a_damaged_blob_goes_as_others_do,
+    every_process_hears_of_damage,
+    one_process_reads_at_a_time,
+    a_round_goes_on_where_the_last_process_was,
+    who_lost_the_claim_saves_nothing,
+);
+
+const HOLD: Duration = Duration::from_secs(60);
+
+impl Database {
+    async fn objects(&self) -> Vec<StoredObject> {
+        self.metadata.objects_after(0, 100).await.unwrap()
+    }
+
+    /// A blob in an object, found damaged.
+    async fn damaged(&self, repository_name: &str, content: &str) -> StoredObject {
+        self.upload_blob(repository_name, "objects/damaged", content).await;
+        let object = self.objects().await.into_iter().find(|object| object.digest == digest_of(content)).unwrap();
+        assert!(self.metadata.mark_damaged(object.clone(), "torn".to_owned()).await.unwrap());
+        object
+    }
+
+    async fn content_of(&self, content: &str) -> Option<BlobContent> {
+        let found = self.metadata.find_blob(&repository("app"), &digest_of(content)).await.unwrap();
+        found.map(|blob| blob.content)
+    }
+}
+
+async fn a_damaged_blob_can_be_got_in_no_way(database: Database) {
+    let object = database.damaged("app", "layer").await;
+    let digest = digest_of("layer");
+    let app = repository("app");
+    assert_eq!(database.metadata.find_blob(&app, &digest).await.unwrap(), None);
+    assert_eq!(database.metadata.promise_blob(&app, &digest).await.unwrap(), None);
+    let mounted = database.metadata.mount_blob(&repository("other"), &app, &digest).await.unwrap();
+    assert_eq!(mounted, MountOutcome::NotThere);
+    for allow_absent in [false, true] {
+        let manifest = longshore_metadata::PutManifest { allow_absent, ..image("app", "manifest", &["layer"]) };
+        let put = database.metadata.put_manifest(manifest).await.unwrap();
+        assert_eq!(put, PutManifestOutcome::Absent { digests: vec![digest] });
+    }
+    let listed = database.metadata.damaged_blobs(0, 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].digest, listed[0].reason.as_str()), (1, digest, "torn"));
+    assert_eq!(listed[0].key.as_deref(), Some("objects/damaged"));
+    assert_eq!(database.metadata.damaged_blobs(listed[0].number, 10).await.unwrap(), []);
+    assert_eq!(database.metadata.count_damaged().await.unwrap(), 1);
+    assert!(!database.metadata.mark_damaged(object, "again".to_owned()).await.unwrap(), "that is known");
+}
+
+async fn a_push_takes_the_place_of_what_was_damaged(database: Database) {
+    database.damaged("app", "layer").await;
+    database.upload_blob("other", "objects/right", "layer").await;
+    // Also where the damaged one is needed.
+    assert_eq!(database.content_of("layer").await, Some(BlobContent::Object { key: "objects/right".into() }));
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/damaged"]);
+    assert_eq!(database.metadata.count_damaged().await.unwrap(), 0);
+    assert_eq!(database.objects().await.len(), 1);
+    database.assert_consistent().await;
+}
+
+async fn a_small_push_takes_the_place_of_a_damaged_object(database: Database) {
+    database.damaged("app", "layer").await;
+    database.metadata.put_inline_blob(inline_blob("app", "layer")).await.unwrap();
+    assert_eq!(database.content_of("layer").await, Some(BlobContent::Inline(b"layer".as_slice().into())));
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/damaged"]);
+    database.assert_consistent().await;
+}
+
+async fn of_two_pushes_one_takes_the_place(database: Database) {
+    database.damaged("app", "layer").await;
+    let first = database.attached_upload("app", "objects/1", "layer").await;
+    let second = database.attached_upload("other", "objects/2", "layer").await;
+    let (first, second) = tokio::join!(database.metadata.commit_upload(first), database.metadata.commit_upload(second));
+    assert_eq!((first.unwrap(), second.unwrap()), (CommitOutcome::Committed, CommitOutcome::Committed));
+    let mut condemned = database.inside.texts("SELECT key FROM tombstones").await;
+    condemned.retain(|key| key != "objects/damaged");
+    assert_eq!(condemned.len(), 1, "{condemned:?}");
+    let Some(BlobContent::Object { key }) = database.content_of("layer").await else { panic!("it is gone") };
+    assert_ne!(*key, *condemned[0]);
+    database.assert_consistent().await;
+}
+
+async fn what_is_right_again_can_be_read_again(database: Database) {
+    let object = database.damaged("app", "layer").await;
+    assert!(database.metadata.clear_damage(&object).await.unwrap());
+    assert!(database.content_of("layer").await.is_some());
+    assert!(!database.metadata.clear_damage(&object).await.unwrap());
+}
+
+async fn a_blob_that_was_pushed_anew_since_is_not_damaged(database: Database) {
+    let object = database.damaged("app", "layer").await;
+    database.upload_blob("app", "objects/right", "layer").await;
+    assert!(!database.metadata.mark_damaged(object, "seen before".to_owned()).await.unwrap());
+    assert!(database.content_of("layer").await.is_some());
+}
+
+async fn a_damaged_blob_goes_as_others_do(database: Database) {
+    database.damaged("app", "layer").await;
+    database.metadata.delete_blob(&repository("app"), &digest_of("layer")).await.unwrap();
+    assert_eq!(database.inside.execute("DELETE FROM blobs", &[]).await.unwrap(), 1);
+    assert_eq!(database.metadata.count_damaged().await.unwrap(), 0);
+}
+
+async fn every_process_hears_of_damage(database: Database) {
+    let other = database.empty.connect_with_cache(1 << 20).await;
+    let own = database.empty.connect_with_cache(1 << 20).await;
+    database.upload_blob("app", "objects/1", "layer").await;
+    let (app, digest) = (repository("app"), digest_of("layer"));
+    // SQLite has one process.
+    let reader = if matches!(database.inside, Inside::Postgres(_)) { &other } else { &own };
+    assert!(reader.find_blob(&app, &digest).await.unwrap().is_some());
+    let object = database.objects().await.remove(0);
+    assert!(own.mark_damaged(object, "torn".to_owned()).await.unwrap());
+    assert_eq!(reader.find_blob(&app, &digest).await.unwrap(), None);
+}
+
+async fn one_process_reads_at_a_time(database: Database) {
+    let first = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!((first.began, first.finished), (None, None));
+    assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None);
+    database.advance(HOLD - TICK).await;
+    assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None);
+    database.advance(TICK).await;
+    assert!(database.metadata.claim_scrub(HOLD).await.unwrap().is_some());
+}
+
+async fn a_round_goes_on_where_the_last_process_was(database: Database) {
+    for content in ["one", "three", "seven"] {
+        database.upload_blob("app", &format!("objects/{content}"), content).await;
+    }
+    let objects = database.objects().await;
+    let claim = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    assert_eq!(database.metadata.begin_scrub(claim).await.unwrap(), Some(13));
+    let (last, right) = (objects[1].number, vec![objects[0].number]);
+    let saved = Scrubbed { claim, last, bytes: 8, right, hold: HOLD };
+    assert!(database.metadata.save_scrub(saved).await.unwrap());
+    database.metadata.release_scrub(claim).await.unwrap();
+    let next = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!((next.last, next.total, next.done, next.finished), (last, 13, 8, None));
+    assert!(next.began.is_some());
+    assert_eq!(database.metadata.objects_after(next.last, 10).await.unwrap(), objects[2..]);
+    let verified = database.inside.count("SELECT count(*) FROM objects WHERE verified_at IS NOT NULL").await;
+    assert_eq!(verified, 1);
+    database.metadata.finish_scrub(next.claim).await.unwrap();
+    assert!(database.metadata.scrub_state().await.unwrap().finished.is_some());
+}
+
+async fn who_lost_the_claim_saves_nothing(database: Database) {
+    let lost = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    database.advance(HOLD).await;
+    let taken = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    let saved = |claim| Scrubbed { claim, last: 7, bytes: 1, right: Vec::new(), hold: HOLD };
+    assert!(!database.metadata.save_scrub(saved(lost)).await.unwrap());
+    assert_eq!(database.metadata.begin_scrub(lost).await.unwrap(), None);
+    database.metadata.release_scrub(lost).await.unwrap();
+    assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None, "it is another's");
+    assert!(database.metadata.save_scrub(saved(taken)).await.unwrap());
+}

@@ -1,0 +1,79 @@
+//! `longshore fsck`: compares the store with the database, both ways, and the database with itself.
+
+use super::FOUND;
+use crate::cli::{FsckOptions as Options, OutputFormat, SettingsSources};
+use anyhow::{Context as _, Result};
+use longshore_config::Settings;
+use longshore_gc::{Checked, Finding, FsckOptions, fsck};
+use longshore_metadata::{Metadata, Table};
+use longshore_storage::{ProcessLock, Storage};
+use std::process::ExitCode;
+
+pub(super) async fn run(sources: &SettingsSources, options: &Options) -> Result<ExitCode> {
+    let settings = super::load(sources)?.settings;
+    let metadata = super::connect(&settings).await?;
+    let code = act(&settings, &metadata, options).await;
+    metadata.close().await;
+    code
+}
+
+async fn act(settings: &Settings, metadata: &Metadata, options: &Options) -> Result<ExitCode> {
+    let (storage, _alone) = open(settings, metadata, options.repair).await?;
+    let asked = FsckOptions { repair: options.repair, older_than: options.older_than.into() };
+    let checked = fsck(metadata, &storage, asked, |finding| match options.output {
+        OutputFormat::Text => println!("{finding}"),
+        OutputFormat::Json => println!("{}", json(finding)),
+    });
+    let checked = checked.await.context("not everything was compared")?;
+    match options.output {
+        OutputFormat::Text => print!("{}", text(&checked, options.repair)),
+        OutputFormat::Json => println!(
+            "{}",
+            serde_json::json!({ "objects": checked.objects, "rows": checked.rows, "findings": checked.findings })
+        ),
+    }
+    Ok(if checked.findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
+
+/// Looking needs nobody to stop; mending what one process holds does.
+async fn open(settings: &Settings, metadata: &Metadata, repair: bool) -> Result<(Storage, Option<ProcessLock>)> {
+    if !repair {
+        return Ok((Storage::look(&settings.storage).await?, None));
+    }
+    let alone = super::hold_database(settings).context("end the server that has this database open before --repair")?;
+    metadata.migrate().await?;
+    Ok((super::open_storage(settings).await?, alone))
+}
+
+fn text(checked: &Checked, repaired: bool) -> String {
+    let Checked { objects, rows, findings } = checked;
+    let mended = match (findings, repaired) {
+        (0, _) => "",
+        (_, true) => "; what can be mended is: condemned objects go with the next collections",
+        (_, false) => "; --repair mends what can be mended",
+    };
+    format!("{rows} rows and {objects} objects were compared, {findings} findings{mended}\n")
+}
+
+fn json(finding: &Finding) -> serde_json::Value {
+    let repository = |name: &Option<_>| name.as_ref().map(ToString::to_string);
+    match finding {
+        Finding::Lost { key, digest, reason } => {
+            serde_json::json!({ "finding": "lost", "key": key, "digest": digest.to_string(), "reason": reason })
+        }
+        Finding::Stray { key, size } => serde_json::json!({ "finding": "stray", "key": key, "size": size }),
+        Finding::Unused { key, size } => serde_json::json!({ "finding": "unused", "key": key, "size": size }),
+        Finding::Forgotten { repository: name, digest, table } => {
+            let table = match table {
+                Table::Manifests => "manifests",
+                Table::Grants => "grants",
+                Table::Blobs => "blobs",
+            };
+            let (name, digest) = (repository(name), digest.to_string());
+            serde_json::json!({ "finding": "forgotten", "repository": name, "digest": digest, "table": table })
+        }
+        Finding::DamagedRow { repository: name, digest } => {
+            serde_json::json!({ "finding": "damaged", "repository": repository(name), "digest": digest.to_string() })
+        }
+    }
+}

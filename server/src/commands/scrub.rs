@@ -1,0 +1,104 @@
+//! `longshore scrub`: reads every object at once. The server reads them in the background.
+
+use super::FOUND;
+use crate::cli::{OutputFormat, ScrubOptions, SettingsSources};
+use anyhow::{Context as _, Result};
+use longshore_config::Settings;
+use longshore_gc::{Damage, ScrubReport, ScrubRules, Scrubber};
+use longshore_metadata::{DamagedBlob, Metadata};
+use std::process::ExitCode;
+
+/// Rows that are read together.
+const PAGE: u32 = 100;
+
+pub(super) async fn run(sources: &SettingsSources, options: &ScrubOptions) -> Result<ExitCode> {
+    let settings = super::load(sources)?.settings;
+    let metadata = super::connect(&settings).await?;
+    let code = act(&settings, &metadata, options).await;
+    metadata.close().await;
+    code
+}
+
+async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -> Result<ExitCode> {
+    if options.list {
+        return list(metadata, options.output).await;
+    }
+    let _alone =
+        super::hold_database(settings).context("the server that has this database open reads its objects by itself")?;
+    metadata.migrate().await?;
+    let storage = super::open_storage(settings).await?;
+    let rate = options.rate.map_or(u64::MAX, longshore_config::ByteSize::bytes);
+    let scrubber = Scrubber::new(metadata.clone(), storage, ScrubRules { rate, period: std::time::Duration::ZERO });
+    let mut total = ScrubReport::default();
+    let read = scrubber.round_now(|report| add(&mut total, report)).await;
+    read.context("not all objects were read: the next scrub goes on from there")?;
+    match options.output {
+        OutputFormat::Text => print!("{}", text(&total)),
+        OutputFormat::Json => println!("{}", json(&total)),
+    }
+    Ok(if total.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
+
+/// The rules by which the server reads them; none where it shall not.
+pub(super) fn rules(settings: &Settings) -> Option<ScrubRules> {
+    let (period, rate) = (settings.gc.scrub_period, settings.gc.scrub_rate.bytes());
+    (!period.is_zero()).then_some(ScrubRules { period, rate })
+}
+
+fn add(total: &mut ScrubReport, report: &ScrubReport) {
+    total.objects += report.objects;
+    total.bytes += report.bytes;
+    total.damaged.extend_from_slice(&report.damaged);
+    total.recovered.extend_from_slice(&report.recovered);
+    total.is_finished = report.is_finished;
+}
+
+fn text(total: &ScrubReport) -> String {
+    let damaged = |damage: &Damage| format!("damaged    {} of blob {}: {}\n", damage.key, damage.digest, damage.reason);
+    let mut lines: String = total.damaged.iter().map(damaged).collect();
+    lines.extend(total.recovered.iter().map(|key| format!("recovered  {key}\n")));
+    let (objects, bytes) = (total.objects, total.bytes);
+    lines + &format!("{objects} objects of {bytes} bytes were read, {} are damaged\n", total.damaged.len())
+}
+
+fn json(total: &ScrubReport) -> serde_json::Value {
+    let damaged = |damage: &Damage| serde_json::json!({ "key": damage.key, "digest": damage.digest.to_string(), "reason": damage.reason });
+    serde_json::json!({
+        "objects": total.objects,
+        "bytes": total.bytes,
+        "damaged": total.damaged.iter().map(damaged).collect::<Vec<_>>(),
+        "recovered": total.recovered,
+    })
+}
+
+/// What is damaged, as far as it is known.
+async fn list(metadata: &Metadata, output: OutputFormat) -> Result<ExitCode> {
+    let mut all: Vec<DamagedBlob> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |blob| blob.number);
+        let page = metadata.damaged_blobs(after, PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page);
+    }
+    let mut rows = Vec::new();
+    for blob in &all {
+        let holders = metadata.repositories_holding(&blob.digest, PAGE).await?;
+        let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+        let found_at = humantime::format_rfc3339_seconds(blob.found_at).to_string();
+        match output {
+            OutputFormat::Text => {
+                println!("{} {found_at} in {}: {}", blob.digest, holders.join(", "), blob.reason);
+            }
+            OutputFormat::Json => rows.push(serde_json::json!({
+                "digest": blob.digest.to_string(), "size": blob.size, "key": blob.key, "reason": blob.reason,
+                "found_at": found_at, "repositories": holders,
+            })),
+        }
+    }
+    if output == OutputFormat::Json {
+        println!("{}", serde_json::Value::from(rows));
+    }
+    Ok(if all.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
