@@ -11,6 +11,8 @@ mod pace;
 #[cfg(test)]
 mod place;
 mod preview;
+#[cfg(test)]
+mod races;
 mod rules;
 mod steps;
 mod uploads;
