@@ -12,6 +12,8 @@ mod pace;
 #[cfg(test)]
 mod place;
 mod preview;
+#[cfg(test)]
+mod races;
 mod rules;
 mod scrub;
 mod steps;

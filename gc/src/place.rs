@@ -8,7 +8,10 @@ use longshore_metadata::{
 use longshore_oci::{Algorithm, Digest, RepositoryName};
 use longshore_storage::{BlobHasher, Error as StorageError, FileStore, ObjectKey, Storage};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub(crate) struct Place {
     pub(crate) metadata: Metadata,
@@ -17,11 +20,18 @@ pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,
 }
 
+/// The database's file in the folder.
+pub(crate) const DATABASE: &str = "longshore.db";
+
+pub(crate) async fn open_database(file: &Path) -> Metadata {
+    let url = format!("sqlite:{}", file.display());
+    let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
+    Metadata::connect(&options).await.unwrap()
+}
+
 pub(crate) async fn place(object_delay: Duration) -> Place {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
-    let options = ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-    let metadata = Metadata::connect(&options).await.unwrap();
+    let metadata = open_database(&folder.path().join(DATABASE)).await;
     metadata.migrate().await.unwrap();
     let promise = Duration::from_secs(60);
     metadata.set_lifetimes(Lifetimes { promise, review_delay: promise, object_delay, undo: promise }).await.unwrap();
@@ -119,7 +129,7 @@ impl Place {
 
     /// Does to the database what no method does.
     pub(crate) async fn execute(&self, sql: &'static str) {
-        let file = self.folder.path().join("longshore.db");
+        let file = self.folder.path().join(DATABASE);
         let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(60));
         let mut connection = options.connect().await.unwrap();
         sqlx::query(sql).execute(&mut connection).await.unwrap();

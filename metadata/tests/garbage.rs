@@ -37,29 +37,29 @@ on_both_engines!(
 );
 
 /// Everything may go.
-const NO_BREAKER: Breaker = Breaker { percent: 100, floor: 0 };
+pub(crate) const NO_BREAKER: Breaker = Breaker { percent: 100, floor: 0 };
 const DUE: ReviewPage = ReviewPage { after: Review::FIRST, only_due: true, limit: 100 };
 
 impl Database {
     /// The due reviews of manifests that are there.
-    async fn due_manifests(&self) -> Vec<(Review, ManifestFacts)> {
+    pub(crate) async fn due_manifests(&self) -> Vec<(Review, ManifestFacts)> {
         let reviewed = self.metadata.review_manifests(DUE).await.unwrap();
         reviewed.found.into_iter().filter_map(|(review, facts)| Some((review, facts?))).collect()
     }
 
-    async fn facts(&self, digest: &Digest) -> (Review, ManifestFacts) {
+    pub(crate) async fn facts(&self, digest: &Digest) -> (Review, ManifestFacts) {
         let due = self.due_manifests().await;
         due.into_iter().find(|(_, facts)| facts.digest == *digest).unwrap()
     }
 
     /// What the collector would delete, once its time has come.
-    async fn condemn(&self, digest: &Digest) -> CondemnedManifest {
+    pub(crate) async fn condemn(&self, digest: &Digest) -> CondemnedManifest {
         let (review, facts) = self.facts(digest).await;
         let untagged_since = facts.untagged_since.unwrap();
         CondemnedManifest { review, repository: facts.repository, untagged_since }
     }
 
-    async fn collect_manifest(&self, condemned: CondemnedManifest) -> u64 {
+    pub(crate) async fn collect_manifest(&self, condemned: CondemnedManifest) -> u64 {
         self.metadata.delete_unkept_manifests(vec![condemned]).await.unwrap().count
     }
 
@@ -68,7 +68,7 @@ impl Database {
         reviewed.found.into_iter().filter_map(|(review, facts)| Some((review, facts?))).collect()
     }
 
-    async fn condemned_grants(&self) -> Vec<CondemnedGrant> {
+    pub(crate) async fn condemned_grants(&self) -> Vec<CondemnedGrant> {
         let condemn = |(review, facts): (Review, GrantFacts)| CondemnedGrant {
             review,
             repository: facts.repository,
@@ -77,12 +77,12 @@ impl Database {
         self.due_grants().await.into_iter().map(condemn).collect()
     }
 
-    async fn due_blobs(&self) -> Vec<(Review, BlobFacts)> {
+    pub(crate) async fn due_blobs(&self) -> Vec<(Review, BlobFacts)> {
         let reviewed = self.metadata.review_blobs(DUE).await.unwrap();
         reviewed.found.into_iter().filter_map(|(review, facts)| Some((review, facts?))).collect()
     }
 
-    async fn collect_blobs(&self, breaker: Breaker) -> BlobsOutcome {
+    pub(crate) async fn collect_blobs(&self, breaker: Breaker) -> BlobsOutcome {
         let reviews = self.due_blobs().await.into_iter().map(|(review, _)| review).collect();
         self.metadata.delete_unheld_blobs(reviews, breaker).await.unwrap()
     }
@@ -96,7 +96,7 @@ impl Database {
         self.advance(REVIEW_DELAY).await;
     }
 
-    async fn is_there(&self, digest: &Digest) -> bool {
+    pub(crate) async fn is_there(&self, digest: &Digest) -> bool {
         self.metadata.find_manifest(&repository("app"), digest).await.unwrap().is_some()
     }
 }

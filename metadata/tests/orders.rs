@@ -11,20 +11,37 @@ use sqlx::{Postgres, Transaction};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+/// How many transactions wait for another one's rows. (Commits that notify wait for each other too, for a moment, whatever
+/// database they are of.)
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+    AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')";
+
 /// Begins an operation, which must come to wait for a transaction that the test holds.
-async fn begin_blocked<T: Send + 'static>(
+pub(crate) async fn begin_blocked<T: Send + 'static>(
     database: &Database,
     operation: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    let waiting = "SELECT count(*) FROM pg_stat_activity \
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let before = database.inside.count(waiting).await;
+    let before = database.inside.count(WAITING).await;
     let running = tokio::spawn(operation);
-    while database.inside.count(waiting).await == before {
+    while database.inside.count(WAITING).await == before {
         assert!(!running.is_finished(), "it did not wait for the other transaction");
         tokio::task::yield_now().await;
     }
     running
+}
+
+/// Runs an operation, which must come to its end although other transactions stand still.
+pub(crate) async fn without_waiting<T: Send + 'static>(
+    database: &Database,
+    operation: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let before = database.inside.count(WAITING).await;
+    let running = tokio::spawn(operation);
+    while !running.is_finished() {
+        assert_eq!(database.inside.count(WAITING).await, before, "it waits for another transaction");
+        tokio::task::yield_now().await;
+    }
+    running.await.unwrap()
 }
 
 async fn begin(database: &Database) -> Transaction<'static, Postgres> {
@@ -34,6 +51,13 @@ async fn begin(database: &Database) -> Transaction<'static, Postgres> {
 async fn execute(transaction: &mut Transaction<'static, Postgres>, sql: &'static str) {
     let done = sqlx::query(sql).execute(&mut **transaction).await.unwrap();
     assert_eq!(done.rows_affected(), 1, "{sql}");
+}
+
+/// A transaction that holds one row: whoever needs it stands still until this one ends.
+pub(crate) async fn hold(database: &Database, row: &'static str) -> Transaction<'static, Postgres> {
+    let mut gate = begin(database).await;
+    execute(&mut gate, row).await;
+    gate
 }
 
 #[tokio::test]
