@@ -93,7 +93,7 @@ impl Metadata {
     /// # Errors
     /// [`Error::Address`] for a URL of another kind, [`Error::Unavailable`] where nothing answers.
     pub async fn connect(options: &ConnectOptions) -> Result<Self> {
-        let cache = Cache::new(options.cache_size);
+        let cache = Cache::new(options.cache_size, options.acquire_timeout);
         let engine = if options.url.starts_with("sqlite:") {
             Engine::Sqlite(sqlite::Store::connect(options, cache.clone()).await?)
         } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {

@@ -1,8 +1,7 @@
 //! The reads that are answered from memory while that is right, and from the database else; see [`crate::cache`].
 //!
 //! What is found in memory needs no await and no allocation. The way to the database is boxed, so that the future of a
-//! hit stays small. Those who ask for the same at the same moment go there one after the other, and find the answer of
-//! the first.
+//! hit stays small. Those who ask for the same at the same moment send one of them there, and wait.
 
 use crate::cache::Question;
 use crate::{BlobRecord, ManifestRecord, Metadata, Result};
@@ -18,16 +17,17 @@ impl Metadata {
     }
 
     async fn read_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestRecord>> {
-        let (_turn, has_waited) = self.cache.turn(Question::Manifest(repository, digest)).await;
-        if has_waited && let Some(found) = self.cache.manifest(repository, digest) {
-            return Ok(Some(found));
-        }
-        let reading = self.cache.begin(Question::Manifest(repository, digest));
-        let found = on_engine!(self.find_manifest(repository, digest))?;
-        if let (Some(reading), Some(record)) = (reading, &found) {
-            reading.keep_manifest(record);
-        }
-        Ok(found)
+        let question = Question::Manifest(repository, digest);
+        let query = async {
+            let reading = self.cache.begin(question);
+            let found = on_engine!(self.find_manifest(repository, digest))?;
+            if let (Some(reading), Some(record)) = (reading, &found) {
+                reading.keep_manifest(record);
+            }
+            Ok(found)
+        };
+        let look = || self.cache.manifest(repository, digest);
+        self.cache.ask(|asking| &asking.manifests, question, look, query).await
     }
 
     /// The manifest that the tag names.
@@ -39,16 +39,17 @@ impl Metadata {
     }
 
     async fn read_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<ManifestRecord>> {
-        let (_turn, has_waited) = self.cache.turn(Question::Tag(repository, tag)).await;
-        if has_waited && let Some(found) = self.cache.tag(repository, tag) {
-            return Ok(Some(found));
-        }
-        let reading = self.cache.begin(Question::Tag(repository, tag));
-        let found = on_engine!(self.find_tag(repository, tag))?;
-        if let (Some(reading), Some(record)) = (reading, &found) {
-            reading.keep_tag(record);
-        }
-        Ok(found)
+        let question = Question::Tag(repository, tag);
+        let query = async {
+            let reading = self.cache.begin(question);
+            let found = on_engine!(self.find_tag(repository, tag))?;
+            if let (Some(reading), Some(record)) = (reading, &found) {
+                reading.keep_tag(record);
+            }
+            Ok(found)
+        };
+        let look = || self.cache.tag(repository, tag);
+        self.cache.ask(|asking| &asking.manifests, question, look, query).await
     }
 
     /// The blob with its inline bytes, if the repository holds it.
@@ -60,16 +61,17 @@ impl Metadata {
     }
 
     async fn read_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>> {
-        let (_turn, has_waited) = self.cache.turn(Question::Blob(repository, digest)).await;
-        if has_waited && let Some(found) = self.cache.blob(repository, digest) {
-            return Ok(Some(found));
-        }
-        let reading = self.cache.begin(Question::Blob(repository, digest));
-        let found = on_engine!(self.find_blob(repository, digest))?;
-        if let (Some(reading), Some(record)) = (reading, &found) {
-            reading.keep_blob(record);
-        }
-        Ok(found)
+        let question = Question::Blob(repository, digest);
+        let query = async {
+            let reading = self.cache.begin(question);
+            let found = on_engine!(self.find_blob(repository, digest))?;
+            if let (Some(reading), Some(record)) = (reading, &found) {
+                reading.keep_blob(record);
+            }
+            Ok(found)
+        };
+        let look = || self.cache.blob(repository, digest);
+        self.cache.ask(|asking| &asking.blobs, question, look, query).await
     }
 
     /// The size of the blob, if the repository holds it; and from now on it stays for the promised time even if no
@@ -82,15 +84,16 @@ impl Metadata {
     }
 
     async fn read_promise(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
-        let (_turn, has_waited) = self.cache.turn(Question::Promise(repository, digest)).await;
-        if has_waited && let Some(found) = self.cache.promise(repository, digest) {
-            return Ok(Some(found));
-        }
-        let reading = self.cache.begin(Question::Promise(repository, digest));
-        let found = on_engine!(self.promise_blob(repository, digest))?;
-        if let (Some(reading), Some(promised)) = (reading, &found) {
-            reading.keep_promise(promised);
-        }
-        Ok(found.map(|promised| promised.size))
+        let question = Question::Promise(repository, digest);
+        let query = async {
+            let reading = self.cache.begin(question);
+            let found = on_engine!(self.promise_blob(repository, digest))?;
+            if let (Some(reading), Some(promised)) = (reading, &found) {
+                reading.keep_promise(promised);
+            }
+            Ok(found.map(|promised| promised.size))
+        };
+        let look = || self.cache.promise(repository, digest);
+        self.cache.ask(|asking| &asking.promises, question, look, query).await
     }
 }

@@ -113,6 +113,7 @@ storage:
   inline_max: 16KiB
   cache_size: 512MiB
   upload_memory: 256MiB
+  disk_cache: null
   s3: null
   gcs: null
   azure: null
@@ -137,6 +138,8 @@ gc:
   undo: 7d
   breaker: 10
   share: 50
+  scrub_period: 30d
+  scrub_rate: 64MiB
 log:
   level: info
   format: auto

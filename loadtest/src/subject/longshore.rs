@@ -8,15 +8,36 @@ use super::{Bucket, Kind, Places, Started, Subject, postgres};
 use crate::launch::{Launch, free_port};
 
 pub(super) fn start_on_sqlite(name: &str, places: &Places, home: &Path) -> Result<Started> {
-    start(name, places, home, None, None)
+    start(name, places, home, None, None, &[])
 }
 
 pub(super) fn start_on_postgres(name: &str, places: &Places, home: &Path, bucket: Option<&Bucket>) -> Result<Started> {
+    start_beside_postgres(name, places, home, bucket, &[])
+}
+
+/// With a folder that keeps what comes from the object store, and room for all of it.
+pub(super) fn start_with_disk_cache(
+    name: &str,
+    places: &Places,
+    home: &Path,
+    bucket: Option<&Bucket>,
+) -> Result<Started> {
+    let folder = format!("storage.disk_cache.path={}", home.join("disk-cache").display());
+    start_beside_postgres(name, places, home, bucket, &[folder, "storage.disk_cache.size=16GiB".to_owned()])
+}
+
+fn start_beside_postgres(
+    name: &str,
+    places: &Places,
+    home: &Path,
+    bucket: Option<&Bucket>,
+    more: &[String],
+) -> Result<Started> {
     let Some(programs) = postgres::find_programs() else {
         return Ok(Started::Missing("Postgres is not installed: apt-get install postgresql".to_owned()));
     };
     let (database, url) = postgres::start(&programs, home)?;
-    let started = start(name, places, home, Some(&url), bucket)?;
+    let started = start(name, places, home, Some(&url), bucket, more)?;
     Ok(match started {
         Started::Running(mut subject) => {
             subject.companions.push(database);
@@ -26,7 +47,14 @@ pub(super) fn start_on_postgres(name: &str, places: &Places, home: &Path, bucket
     })
 }
 
-fn start(name: &str, places: &Places, home: &Path, database: Option<&str>, bucket: Option<&Bucket>) -> Result<Started> {
+fn start(
+    name: &str,
+    places: &Places,
+    home: &Path,
+    database: Option<&str>,
+    bucket: Option<&Bucket>,
+    more: &[String],
+) -> Result<Started> {
     let program = &places.longshore;
     if !program.is_file() {
         let how = format!("{} is missing: cargo build --release, or give --longshore", program.display());
@@ -43,7 +71,7 @@ fn start(name: &str, places: &Places, home: &Path, database: Option<&str>, bucke
         launch = launch.variable("LONGSHORE_STORAGE__S3__SECRET_ACCESS_KEY", bucket.secret_key());
     }
     // Last: what was asked for wins.
-    for setting in settings.iter().chain(&places.settings) {
+    for setting in settings.iter().chain(more).chain(&places.settings) {
         launch = launch.argument("--set").argument(setting);
     }
     let content = bucket.map_or(&data, |bucket| &bucket.folder);

@@ -22,10 +22,11 @@ use crate::process::ServerProcesses;
 use crate::target::Target;
 
 /// What `--subjects` can name, in the order in which they run.
-pub(crate) const SUBJECTS: [&str; 10] = [
+pub(crate) const SUBJECTS: [&str; 11] = [
     "longshore-sqlite",
     "longshore-postgres",
     "longshore-s3",
+    "longshore-disk-s3",
     "nginx",
     "docker-registry",
     "distribution",
@@ -108,6 +109,7 @@ pub(crate) fn start(name: &str, places: &Places, bucket: Option<&Bucket>) -> Res
         "longshore-sqlite" => longshore::start_on_sqlite(name, places, &home),
         "longshore-postgres" => longshore::start_on_postgres(name, places, &home, None),
         "longshore-s3" => longshore::start_on_postgres(name, places, &home, bucket),
+        "longshore-disk-s3" => longshore::start_with_disk_cache(name, places, &home, bucket),
         "nginx" => nginx::start(name, &home),
         "docker-registry" => distribution::start_packaged(name, &home),
         "distribution" => distribution::start_built(name, places, &home),

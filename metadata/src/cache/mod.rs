@@ -34,18 +34,19 @@
 //! own SQL on SQLite.
 
 mod changes;
+mod crowds;
 mod entries;
 mod epochs;
 mod gate;
 mod questions;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 pub(crate) use changes::{Announcement, Change};
 pub(crate) use questions::{Promised, Question};
 
-use crate::{BlobRecord, CacheUsage, ManifestRecord};
+use crate::{BlobRecord, CacheUsage, ManifestRecord, Result};
+use crowds::{Asking, Crowds};
 use entries::{Answer, Entries, Entry};
 use epochs::{Epochs, Stamp};
 use gate::Gate;
@@ -55,7 +56,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use turns::{Turn, Turns};
 
 /// The database's clock may run a little faster than ours while a promise is kept in memory.
 const PROMISE_MARGIN: Duration = Duration::from_secs(10);
@@ -68,19 +68,19 @@ struct Shared {
     entries: Entries,
     epochs: Epochs,
     gate: Gate,
-    turns: Turns,
+    asking: Asking,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
 impl Cache {
-    /// A cache of so many bytes, closed.
-    pub(crate) fn new(max_bytes: u64) -> Self {
+    /// A cache of so many bytes, closed. Who asks for what another is asking for waits no longer than `longest_wait`.
+    pub(crate) fn new(max_bytes: u64, longest_wait: Duration) -> Self {
         let shared = || Shared {
             entries: Entries::new(max_bytes),
             epochs: Epochs::new(),
             gate: Gate::closed(),
-            turns: Turns::new(),
+            asking: Asking::new(longest_wait),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         };
@@ -178,14 +178,18 @@ impl Cache {
         found
     }
 
-    /// Waits for whoever asks the database the same; answers whether there was anybody: then the answer may be here.
-    pub(crate) async fn turn(&self, question: Question<'_>) -> (Option<Turn<'_>>, bool) {
-        match self.0.as_deref().filter(|shared| shared.gate.opening().is_some()) {
-            Some(shared) => {
-                let (turn, has_waited) = shared.turns.take(shared.epochs.ask(question).hash).await;
-                (Some(turn), has_waited)
-            }
-            None => (None, false),
+    /// Asks the database for what is not here, together with whoever asks the same. `look` looks here again, once one has
+    /// waited; `query` is polled when it is this one's turn, and has to [`begin`](Self::begin) then.
+    pub(crate) async fn ask<T: Clone>(
+        &self,
+        kind: fn(&Asking) -> &Crowds<T>,
+        question: Question<'_>,
+        look: impl Fn() -> Option<T>,
+        query: impl Future<Output = Result<Option<T>>>,
+    ) -> Result<Option<T>> {
+        match self.0.as_deref() {
+            Some(shared) => kind(&shared.asking).ask(&shared.epochs.ask(question), look, query).await,
+            None => query.await,
         }
     }
 

@@ -43,7 +43,7 @@ fn record(body: &str) -> ManifestRecord {
 }
 
 fn open_cache(max_bytes: u64) -> Cache {
-    let cache = Cache::new(max_bytes);
+    let cache = Cache::new(max_bytes, Duration::from_secs(60));
     cache.open();
     cache
 }
@@ -220,7 +220,7 @@ fn a_promise_is_kept_while_the_lease_outlasts_it() {
 #[test]
 fn a_closed_cache_answers_nothing_and_keeps_nothing() {
     let (app, digest) = (app(), digest_of("body"));
-    let cache = Cache::new(1 << 20);
+    let cache = Cache::new(1 << 20, Duration::from_secs(60));
     assert!(cache.begin(Question::Manifest(&app, &digest)).is_none());
     cache.open_for(Duration::ZERO);
     assert!(cache.begin(Question::Manifest(&app, &digest)).is_none(), "its time is over");
@@ -277,7 +277,7 @@ fn answers_share_their_bytes() {
 
 #[test]
 fn without_room_it_is_off() {
-    let cache = Cache::new(0);
+    let cache = Cache::new(0, Duration::ZERO);
     cache.open();
     assert!(!cache.is_on());
     assert!(cache.begin(Question::Tag(&app(), &latest())).is_none());

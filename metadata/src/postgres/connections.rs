@@ -81,7 +81,7 @@ impl Connections {
             })
             .connect_with(address)
             .await
-            .map_err(Error::Unavailable)?;
+            .map_err(Error::unavailable)?;
         Ok(Self { pool, losses })
     }
 
@@ -119,10 +119,13 @@ impl Patience<'_> {
 /// it is none (class 08).
 fn is_loss(error: &Error) -> bool {
     match error {
-        Error::Unavailable(sqlx::Error::Io(_)) => true,
-        Error::Unavailable(sqlx::Error::Database(database)) => {
-            database.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
+        Error::Unavailable(cause) => match &**cause {
+            sqlx::Error::Io(_) => true,
+            sqlx::Error::Database(database) => {
+                database.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+            }
+            _ => false,
+        },
         _ => false,
     }
 }

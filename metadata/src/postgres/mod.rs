@@ -123,7 +123,7 @@ impl Store {
 
     /// A connection outside the pool, for work on the schema.
     async fn owner_connection(&self) -> Result<Connection> {
-        self.address.connect().await.map_err(Error::Unavailable)
+        self.address.connect().await.map_err(Error::unavailable)
     }
 
     async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
@@ -249,7 +249,7 @@ mod tests {
         let url = Postgres::shared().create_database();
         let options =
             ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        Store::connect(&options, Cache::new(0)).await.unwrap()
+        Store::connect(&options, Cache::new(0, Duration::ZERO)).await.unwrap()
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use crate::Error;
 use crate::cache::{Cache, Change};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions};
 use sqlx::{Executor as _, error::DatabaseError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, error::Elapsed, sleep, sleep_until, timeout};
@@ -73,7 +74,7 @@ impl Drop for Listener {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Deaf {
     #[error("{0}")]
-    Connection(#[from] sqlx::Error),
+    Connection(Arc<sqlx::Error>),
     #[error("{0}")]
     Database(#[from] Error),
     #[error("the connection was lost")]
@@ -86,6 +87,12 @@ pub(super) enum Deaf {
     NoTriggers,
     #[error("a notification that was sent did not arrive")]
     NotDelivered,
+}
+
+impl From<sqlx::Error> for Deaf {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Connection(Arc::new(error))
+    }
 }
 
 impl Deaf {

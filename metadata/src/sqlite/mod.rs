@@ -144,9 +144,9 @@ impl Store {
             return Err(Error::Address { reason: "a registry needs a file, not a database in memory".into() });
         }
         let writer = file.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("cache_size", WRITER_CACHE);
-        let mut connection = writer.connect().await.map_err(Error::Unavailable)?;
+        let mut connection = writer.connect().await.map_err(Error::unavailable)?;
         assert_durable(&mut connection).await?;
-        let folding = Folding::start(file.connect().await.map_err(Error::Unavailable)?);
+        let folding = Folding::start(file.connect().await.map_err(Error::unavailable)?);
         let connections = SqlitePoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
@@ -154,7 +154,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(file.clone().pragma("query_only", "ON"))
             .await
-            .map_err(Error::Unavailable)?;
+            .map_err(Error::unavailable)?;
         // This process owns the database: nobody else changes what it has read.
         cache.open();
         Ok(Self { connections, writer: Writer::start(connection, folding, cache), file })
@@ -162,7 +162,7 @@ impl Store {
 
     /// A connection beside the writer, for work on the schema.
     async fn owner_connection(&self) -> Result<Connection> {
-        self.file.clone().connect().await.map_err(Error::Unavailable)
+        self.file.clone().connect().await.map_err(Error::unavailable)
     }
 
     async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
@@ -210,7 +210,7 @@ mod tests {
         let url = format!("sqlite:{}", folder.path().join("longshore.db").display());
         let options =
             ConnectOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
-        let store = Store::connect(&options, Cache::new(0)).await.unwrap();
+        let store = Store::connect(&options, Cache::new(0, Duration::ZERO)).await.unwrap();
         store.migrate().await.unwrap();
         (store, folder)
     }

@@ -119,8 +119,8 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let announcement = self.cache.announce(work.changes());
         let job = Box::new(Write { work, output: None, announcement, reply });
-        self.queue.send(job).await.map_err(|_| Error::Unavailable(sqlx::Error::PoolClosed))?;
-        answer.await.map_err(|_| Error::Unavailable(sqlx::Error::WorkerCrashed))?
+        self.queue.send(job).await.map_err(|_| Error::unavailable(sqlx::Error::PoolClosed))?;
+        answer.await.map_err(|_| Error::unavailable(sqlx::Error::WorkerCrashed))?
     }
 
     /// Commits what is queued, then closes the connection, which also folds the log into the database file.

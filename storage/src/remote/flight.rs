@@ -125,7 +125,7 @@ impl Flight {
         self.state().readers.is_slow(reader, slow_after)
     }
 
-    /// There is no memory for what this reader needs: it makes do with little, until it is through with its segment.
+    /// There is no memory for what this reader needs: it makes do with little for some segments.
     pub(super) fn leave_behind(&self, reader: u64) {
         self.state().readers.leave_behind(reader);
     }
@@ -365,7 +365,7 @@ mod tests {
         // One falls behind, the others wait: what only it needs may go.
         flight.arrive(first, 4, false);
         flight.arrive(ends_early, 5, false);
-        tokio::time::advance(SLOW * 2).await;
+        tokio::time::advance(SLOW * 7).await;
         assert!(flight.is_slow(second, SLOW));
         assert!(!flight.is_slow(second, SLOW * 3));
         assert_eq!(spare(&flight), [(0, None), (1, Some(0)), (2, Some(1)), (3, Some(2))]);

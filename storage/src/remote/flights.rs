@@ -144,7 +144,7 @@ impl Seat {
         self.held.is_slow(self.reader, self.held.flights.pace.slow_after())
     }
 
-    /// There is no memory for what the reader needs: it makes do with little, until it is through with its segment.
+    /// There is no memory for what the reader needs: it makes do with little for some segments.
     pub(super) fn leave_behind(&self) {
         self.held.leave_behind(self.reader);
     }

@@ -5,7 +5,7 @@ use super::{
     cloud::{Cloud, CloudStore, Said, Uploads, elements, reason, told},
     connect::{Advice, CONNECT_TIMEOUT, client_options, retries, unusable},
     retry::{Retries, is_passing},
-    retry_after::Heeding,
+    retry_after::{Heeding, retry_after},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,11 +14,11 @@ use object_store::{
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder},
     path::Path,
 };
-use reqwest::{
-    RequestBuilder,
-    header::{HeaderMap, RETRY_AFTER},
+use reqwest::RequestBuilder;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
-use std::{sync::Arc, time::Duration};
 
 /// Where Google's own servers are.
 const GOOGLE: &str = "https://storage.googleapis.com";
@@ -119,7 +119,7 @@ impl GcsUploads {
         let broken = |error| Failure::Passing { said: reason(&error), retry_after: None };
         let answer = request.bearer_auth(&token.bearer).send().await.map_err(broken)?;
         let status = answer.status();
-        let retry_after = retry_after(answer.headers());
+        let retry_after = retry_after(answer.headers(), SystemTime::now());
         let text = answer.text().await.map_err(broken)?;
         // It may have begun its answer before it failed.
         let failed_late = text.contains("<Error>");
@@ -141,12 +141,6 @@ fn failure(status: reqwest::StatusCode, text: &str) -> String {
         Some(_) => told(text),
         None => format!("{status}: {text}"),
     }
-}
-
-/// After how long the store wants to be asked again. It gives seconds; a date is taken for none.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 impl Uploads for GcsUploads {

@@ -92,7 +92,7 @@ impl Readers {
         self.readers.get(&reader).is_some_and(|reader| reader.is_slow(slow_after))
     }
 
-    /// Nobody waits for this one, as if it were slow, until it is through with its segment.
+    /// Nobody waits for this one, as if it were slow, until the average over its segments is that of others again.
     pub(super) fn leave_behind(&mut self, reader: u64) {
         if let Some(reader) = self.readers.get_mut(&reader) {
             reader.took = LATEST * 2;

@@ -9,6 +9,7 @@ use object_store::{
     ClientOptions, Result,
     client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector},
 };
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
@@ -54,14 +55,20 @@ fn told_to_wait(answer: &HttpResponse, now: SystemTime) -> Option<Duration> {
     if !matches!(answer.status().as_u16(), 429 | 503) {
         return None;
     }
-    let told = answer.headers().get("retry-after")?.to_str().ok()?.trim();
-    let wait = match told.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(told).ok()?.duration_since(now).ok()?,
-    };
+    let wait = retry_after(answer.headers(), now)?;
     // Those who were told at the same moment do not all come at the same moment.
     let share = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
     Some(wait.min(LONGEST).mul_f64(1.0 + share / 4.0))
+}
+
+/// After how long the store wants to be asked again: it says how many seconds, or when. Whatever it says; the caller
+/// bounds it.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let told = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match told.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(told).ok()?.duration_since(now).ok(),
+    }
 }
 
 #[cfg(test)]

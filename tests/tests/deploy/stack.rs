@@ -127,7 +127,13 @@ impl Replica {
         let host = place(number, which);
         let mut command = Command::new(Server::binary());
         let environment = replica_environment(&name, home, &host, &place(number, STORE));
-        command.env_clear().envs(environment).arg("serve").current_dir(home).stdout(Stdio::null());
+        command
+            .env_clear()
+            .envs(environment)
+            .envs(disk_cache(&home.join(format!("{name}-cache"))))
+            .arg("serve")
+            .current_dir(home)
+            .stdout(Stdio::null());
         let mut service = Service::start(&name, &mut command, &home.join(&name), "TERM");
         service.wait_until("ready", || answers(&format!("{host}:5000"), "/readyz"));
         Self { service, host }
@@ -162,6 +168,14 @@ pub(crate) fn replica_environment(name: &str, home: &Path, host: &str, store: &s
     ];
     let put = |value: String| places.iter().fold(value, |value, (from, to)| value.replace(from, to));
     environment(&service(name)).into_iter().map(|(name, value)| (name, put(value))).collect()
+}
+
+/// What the compose file leaves out, as its store is on the same disk, and the dashboard shows where there is one.
+fn disk_cache(folder: &Path) -> [(&'static str, String); 2] {
+    [
+        ("LONGSHORE_STORAGE__DISK_CACHE__PATH", folder.display().to_string()),
+        ("LONGSHORE_STORAGE__DISK_CACHE__SIZE", "64MiB".to_owned()),
+    ]
 }
 
 fn secrets(home: &Path) -> String {

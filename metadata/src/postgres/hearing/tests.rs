@@ -22,7 +22,7 @@ struct Replica {
 impl Replica {
     async fn at(address: &PgConnectOptions) -> Self {
         let listener = connect(address).await.unwrap();
-        Self { listener, questions: hearing().1, cache: Cache::new(1024) }
+        Self { listener, questions: hearing().1, cache: Cache::new(1024, PATIENCE) }
     }
 
     /// Asks for a writer. Who is waited for until it is answered?
