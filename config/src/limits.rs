@@ -1,6 +1,7 @@
 //! `limits`: how much one request may ask for.
 
-use crate::ByteSize;
+use crate::show::in_one_line;
+use crate::{ByteSize, Quota};
 use serde::{Deserialize, Serialize};
 
 /// Ceilings of single requests.
@@ -17,10 +18,20 @@ pub struct Limits {
     pub ranges: usize,
     /// Most `?tag=` parameters on one manifest push. Default 64.
     pub tags_per_push: usize,
+    /// How many bytes namespaces may hold. Default: none has a limit.
+    #[serde(serialize_with = "in_one_line")]
+    pub quotas: Vec<Quota>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { manifest_size: ByteSize::mib(4), blob_size: None, page_size: 10_000, ranges: 1024, tags_per_push: 64 }
+        Self {
+            manifest_size: ByteSize::mib(4),
+            blob_size: None,
+            page_size: 10_000,
+            ranges: 1024,
+            tags_per_push: 64,
+            quotas: Vec::new(),
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
 use crate::{
-    Auth, Azure, ByteSize, Database, DiskCache, Gcs, Http, Limits, Metrics, Network, Redirects, S3, Secret, Settings,
-    Storage, Tls,
+    Auth, Azure, ByteSize, Database, DiskCache, Gcs, Http, Limits, Metrics, Network, Quota, Redirects, S3, Secret,
+    Settings, Storage, Tls,
 };
 use longshore_oci::RepositoryPattern;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,7 +56,7 @@ pub(crate) fn specimen() -> Settings {
             ..Storage::default()
         },
         auth: Auth { htpasswd: Some(PathBuf::from("/etc/longshore/htpasswd")), ..Auth::default() },
-        limits: Limits { blob_size: Some(ByteSize::mib(10 * 1024)), ..Limits::default() },
+        limits: Limits { blob_size: Some(ByteSize::mib(10 * 1024)), quotas: quotas(), ..Limits::default() },
         metrics: Metrics { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))), ..Metrics::default() },
         ..Settings::default()
     }
@@ -64,6 +64,10 @@ pub(crate) fn specimen() -> Settings {
 
 fn private_network() -> Vec<Network> {
     "10.0.0.0/8".parse().into_iter().collect()
+}
+
+fn quotas() -> Vec<Quota> {
+    "team=500GiB".parse().into_iter().collect()
 }
 
 fn models() -> Vec<RepositoryPattern> {

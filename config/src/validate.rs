@@ -262,6 +262,10 @@ impl Rules {
         self.within("limits.page_size", &limits.page_size, &(1..=100_000));
         self.within("limits.ranges", &limits.ranges, &(1..=10_000));
         self.within("limits.tags_per_push", &limits.tags_per_push, &(1..=1_000));
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = limits.quotas.iter().find(|quota| !seen.insert(&quota.namespace)) {
+            self.refuse("limits.quotas", format!("{twice} is a second quota of the same namespace: write one"));
+        }
     }
 
     fn gc(&mut self, settings: &Settings) {

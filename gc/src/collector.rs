@@ -81,6 +81,7 @@ impl Collector {
         }
         collected.uploads = uploads::expire(&self.0).await?;
         uploads::forget_deleted(&self.0).await?;
+        self.add_up_usage().await?;
         collected.manifests = self.0.all(Step::Manifests).await?;
         collected.grants = self.0.all(Step::Grants).await?;
         collected.blobs = self.0.all(Step::Blobs).await?;
@@ -123,6 +124,14 @@ impl Collector {
     /// [`Error::Metadata`].
     pub async fn forget_deleted(&self) -> Result<(), Error> {
         uploads::forget_deleted(&self.0).await
+    }
+
+    /// Adds up what has changed in namespaces.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn add_up_usage(&self) -> Result<(), Error> {
+        Ok(self.0.metadata.add_up_usage().await?)
     }
 
     /// Deletes the bytes of every condemned object whose time has come.

@@ -4,6 +4,7 @@
 mod blobs;
 mod clock;
 mod collector;
+mod du;
 mod fsck;
 mod grants;
 mod manifests;
@@ -21,6 +22,7 @@ mod uploads;
 mod verdict;
 
 pub use collector::{Collected, Collector, Halt};
+pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use preview::{Going, Preview, Share, Staying, preview, why};
 pub use rules::Rules;

@@ -25,6 +25,18 @@ pub enum Error {
     /// A group of writes could not be committed; the message is that of the database.
     #[error("the transaction was not committed: {0}")]
     NotCommitted(String),
+    /// The namespace may not hold that much: nothing was written.
+    #[error("namespace {namespace} holds {held} of {quota} bytes, and this needs {wanted} more")]
+    OverQuota {
+        /// Its name.
+        namespace: String,
+        /// How many bytes it may hold.
+        quota: u64,
+        /// How many it holds.
+        held: u64,
+        /// How many more it would.
+        wanted: u64,
+    },
     /// A migration failed, or the schema is newer or older than this program can work with.
     #[error("the schema cannot be brought up to date")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),

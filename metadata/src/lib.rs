@@ -16,6 +16,7 @@ macro_rules! on_engine {
 #[macro_use]
 mod statements;
 mod cache;
+mod contents;
 mod durability;
 mod error;
 mod garbage;
@@ -23,11 +24,13 @@ mod history;
 mod inventory;
 mod postgres;
 mod pulls;
+mod quotas;
 mod reads;
 mod records;
 mod scrub;
 mod sqlite;
 
+pub use contents::{BlobEdge, Contents, ManifestNode, RepositorySize};
 use durability::Durability;
 pub use error::Error;
 pub use garbage::{
@@ -37,6 +40,7 @@ pub use garbage::{
 pub use history::{DeletedManifest, TagChange};
 pub use inventory::{Content, Forgotten, StrayObject, Table, UnusedObject};
 pub use pulls::{ManifestPulls, TagPulls};
+pub use quotas::{NamespaceUsage, Quotas, namespace};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
     FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, Multipart, NamedBlob, NewUpload,
@@ -79,6 +83,7 @@ pub struct ConnectOptions {
 pub struct Metadata {
     engine: Engine,
     cache: Cache,
+    quotas: Quotas,
 }
 
 #[derive(Debug, Clone)]
@@ -101,7 +106,7 @@ impl Metadata {
         } else {
             return Err(Error::Address { reason: "it starts with neither sqlite: nor postgres:".into() });
         };
-        Ok(Self { engine, cache })
+        Ok(Self { engine, cache, quotas: Quotas::default() })
     }
 
     /// The file of an embedded database; none for a database that has a server.
@@ -144,6 +149,15 @@ impl Metadata {
         self.cache.usage()
     }
 
+    /// Writes that another one forestalled, a foreign key or the order of locks held back, and that ran again, since the
+    /// start. SQLite's run one after the other.
+    pub fn lost_races(&self) -> u64 {
+        match &self.engine {
+            Engine::Postgres(store) => store.lost_races(),
+            Engine::Sqlite(_) => 0,
+        }
+    }
+
     /// Sets how long things are promised, where it differs from what the database holds.
     pub async fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
         on_engine!(self.set_lifetimes(lifetimes))
@@ -161,7 +175,7 @@ impl Metadata {
 
     /// Stores a small blob in its row and grants it to the repository: one transaction, no object.
     pub async fn put_inline_blob(&self, blob: PutInlineBlob) -> Result<()> {
-        on_engine!(self.put_inline_blob(blob))
+        on_engine!(self.put_inline_blob(blob, &self.quotas))
     }
 
     /// Some repositories that hold the blob, in byte order: where a mount without `from` may look.
@@ -176,7 +190,7 @@ impl Metadata {
         from: &RepositoryName,
         digest: &Digest,
     ) -> Result<MountOutcome> {
-        on_engine!(self.mount_blob(target, from, digest))
+        on_engine!(self.mount_blob(target, from, digest, &self.quotas))
     }
 
     /// Takes the blob away from the repository; other repositories keep theirs.
@@ -238,13 +252,13 @@ impl Metadata {
     /// Ends the session with a blob that is granted to its repository. Where the digest is here already, that blob is
     /// granted and the session's own object is condemned.
     pub async fn commit_upload(&self, commit: CommitUpload) -> Result<CommitOutcome> {
-        on_engine!(self.commit_upload(commit))
+        on_engine!(self.commit_upload(commit, &self.quotas))
     }
 
     /// Ends a session whose bytes are few with a blob in its row, granted to the repository: one transaction, without a
     /// claim before it. Where there are more bytes, the same transaction claims the session.
     pub async fn finish_upload(&self, finish: FinishUpload) -> Result<FinishOutcome> {
-        on_engine!(self.finish_upload(finish))
+        on_engine!(self.finish_upload(finish, &self.quotas))
     }
 
     /// Ends the session without a blob; its object is condemned. False where there was none.
@@ -254,7 +268,7 @@ impl Metadata {
 
     /// Stores a manifest with everything that follows from it: what it needs, its tags, their history.
     pub async fn put_manifest(&self, manifest: PutManifest) -> Result<PutManifestOutcome> {
-        on_engine!(self.put_manifest(manifest))
+        on_engine!(self.put_manifest(manifest, &self.quotas))
     }
 
     /// Deletes the manifest and the tags that name it.

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Scrub(ScrubOptions),
     /// Compare the store of the objects with the database, both ways. Exits with 3 where something is not as it should be.
     Fsck(FsckOptions),
+    /// Show where the bytes are: by repository, tag or layer.
+    Du(DuOptions),
     /// Look at the settings.
     Config {
         #[command(subcommand)]
@@ -147,6 +149,20 @@ pub(crate) struct FsckOptions {
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) older_than: humantime::Duration,
     /// How to say what was found.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// Whose bytes to show.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DuOptions {
+    /// NAME shows what each of its tags leads to, and what deleting it would free; NAME:TAG shows its layers. Without one, all
+    /// repositories are shown.
+    pub(crate) name: Option<String>,
+    /// Show what namespaces hold, as it counts for their quotas.
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) namespaces: bool,
+    /// How to say what was found; JSON is one value a line.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
 }

@@ -144,6 +144,11 @@ impl ApiError {
             Metadata::Unavailable(_) => Self::unavailable(error, "the database does not answer, try again"),
             Metadata::NotCommitted(_) => Self::unavailable(error, "nothing was written, try again"),
             Metadata::DiskFull(_) => Self::disk_full(error),
+            Metadata::OverQuota { namespace, quota, held, wanted } => Self::new(
+                ErrorCode::Denied,
+                format!("{inner}: delete images that nobody needs, or have the quota raised"),
+            )
+            .with_detail(json!({ "namespace": namespace, "quota": quota, "held": held, "wanted": wanted })),
             Metadata::Address { .. } | Metadata::Statement(_) | Metadata::Migration(_) | Metadata::Damaged { .. } => {
                 Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "the database failed")
             }

@@ -150,6 +150,16 @@ impl Server {
         self.service.pid()
     }
 
+    /// Runs one of the program's other commands with the same settings: exit code, standard output, standard error.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = command_of(&self.scratch, &self.options, arguments);
+        let output = command.output().unwrap_or_else(|error| panic!("cannot run {}: {error}", binary().display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let code = output.status.code().expect("no signal ended it");
+        (code, text(&output.stdout), text(&output.stderr))
+    }
+
     /// The directory that holds its objects, the value of `storage.path`.
     #[must_use]
     pub fn storage_directory(&self) -> PathBuf {
@@ -204,8 +214,12 @@ fn launch(scratch: &Scratch, options: &Options) -> (Service, String) {
 }
 
 fn command(scratch: &Scratch, options: &Options) -> Command {
+    command_of(scratch, options, &["serve"])
+}
+
+fn command_of(scratch: &Scratch, options: &Options, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.arg("serve").current_dir(scratch.path());
+    command.args(arguments).current_dir(scratch.path());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_")) {
         command.env_remove(name); // the tests say what the settings are, not the caller's shell
     }

@@ -73,6 +73,10 @@ fn sizes_and_counts_have_ranges() {
         ("limits: { page_size: 100001 }", "1:22: limits.page_size: 100001 is out of range: choose 1 to 100000"),
         ("limits: { ranges: 0 }", "1:19: limits.ranges: 0 is out of range: choose 1 to 10000"),
         ("limits: { tags_per_push: 0 }", "1:26: limits.tags_per_push: 0 is out of range: choose 1 to 1000"),
+        (
+            "limits: { quotas: [team=1GiB, team=2GiB] }",
+            "1:19: limits.quotas: team=2GiB is a second quota of the same namespace: write one",
+        ),
         ("http: { max_connections: 0 }", "1:26: http.max_connections: 0 is out of range: choose 1 to 1000000"),
         ("database: { max_connections: 0 }", "1:30: database.max_connections: 0 is out of range: choose 1 to 10000"),
     ];

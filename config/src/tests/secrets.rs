@@ -128,6 +128,7 @@ limits:
   page_size: 9  # flag
   ranges: 1024
   tags_per_push: 64
+  quotas: []
 manifests:
   sparse_indexes: refuse
 gc:

@@ -13,6 +13,8 @@ mod batch;
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/contents.rs"]
+mod contents;
 #[path = "../queries/damage.rs"]
 mod damage;
 #[path = "../queries/finish.rs"]
@@ -47,6 +49,8 @@ mod reviews;
 mod scrub;
 #[path = "../queries/uploads.rs"]
 mod uploads;
+#[path = "../queries/usage.rs"]
+mod usage;
 
 use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
@@ -55,7 +59,14 @@ use connections::{Connections, read};
 use hearing::{Hearing, hearing};
 use notifications::Listener;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 type Connection = PgConnection;
 
@@ -92,6 +103,7 @@ pub(crate) struct Store {
     /// Where there is a cache.
     listener: Option<Arc<Listener>>,
     hearing: Hearing,
+    races: Arc<AtomicU64>,
 }
 
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
@@ -118,7 +130,7 @@ impl Store {
         let (hearing, questions) = hearing();
         let listener = || Arc::new(Listener::start(connections.clone(), address.clone(), cache.clone(), questions));
         let listener = cache.is_on().then(listener);
-        Ok(Self { connections, address, cache, listener, hearing })
+        Ok(Self { connections, address, cache, listener, hearing, races: Arc::default() })
     }
 
     /// A connection outside the pool, for work on the schema.
@@ -152,6 +164,7 @@ impl Store {
                 Err(Failed::BeforeCommit(Error::Statement(error)) | Failed::InCommit(Error::Statement(error)))
                     if attempt < MAX_ATTEMPTS && lost_a_race(&error) =>
                 {
+                    self.races.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(attempt, %error, "a write lost a race and runs again");
                     tokio::time::sleep(backoff(attempt)).await;
                 }
@@ -169,6 +182,11 @@ impl Store {
         let output = work.run(&mut transaction).await?;
         transaction.commit().await.map_err(|error| Failed::InCommit(error.into()))?;
         Ok(output)
+    }
+
+    /// Writes that ran again, since the start: a foreign key, or the order of locks, held them back.
+    pub(crate) fn lost_races(&self) -> u64 {
+        self.races.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn close(&self) {
@@ -222,6 +240,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            contents::STATEMENTS,
             damage::STATEMENTS,
             finish::STATEMENTS,
             garbage::STATEMENTS,
@@ -238,6 +257,7 @@ mod tests {
             reviews::STATEMENTS,
             scrub::STATEMENTS,
             uploads::STATEMENTS,
+            usage::STATEMENTS,
             notifications::STATEMENTS,
             hearing::STATEMENTS,
         ];

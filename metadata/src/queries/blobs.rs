@@ -2,9 +2,10 @@
 //! lease too. Leases are renewed in the transaction that needs them, by the database's clock.
 
 use super::dialect::for_key_share;
+use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction, damage, read, repositories};
 use crate::cache::{Change, Promised};
-use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Result};
+use crate::{BlobContent, BlobRecord, DeleteOutcome, Error, MountOutcome, PutInlineBlob, Quotas, Result};
 use longshore_oci::{Digest, RepositoryName};
 use std::time::Duration;
 
@@ -247,8 +248,8 @@ impl Store {
         })
     }
 
-    pub(crate) async fn put_inline_blob(&self, blob: PutInlineBlob) -> Result<()> {
-        self.write(blob).await
+    pub(crate) async fn put_inline_blob(&self, blob: PutInlineBlob, quotas: &Quotas) -> Result<()> {
+        self.write_within(blob, |blob| Place::Repository(blob.repository.clone()), quotas).await
     }
 
     pub(crate) async fn repositories_holding(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
@@ -264,8 +265,10 @@ impl Store {
         target: &RepositoryName,
         from: &RepositoryName,
         digest: &Digest,
+        quotas: &Quotas,
     ) -> Result<MountOutcome> {
-        self.write(Mount { target: target.clone(), from: from.clone(), digest: *digest }).await
+        let mount = Mount { target: target.clone(), from: from.clone(), digest: *digest };
+        self.write_within(mount, |mount| Place::Repository(mount.target.clone()), quotas).await
     }
 
     pub(crate) async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<DeleteOutcome> {

@@ -4,8 +4,9 @@ use super::blobs::{self, size};
 use super::dialect::for_update;
 use super::parts::SessionObjects;
 use super::uploads::{claim, end_session};
+use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction};
-use crate::{FinishOutcome, FinishUpload, Result, UploadAddress};
+use crate::{FinishOutcome, FinishUpload, Quotas, Result, UploadAddress};
 use longshore_oci::Digest;
 use std::borrow::Cow;
 
@@ -80,7 +81,7 @@ impl Transaction for FinishUpload {
 }
 
 impl Store {
-    pub(crate) async fn finish_upload(&self, finish: FinishUpload) -> Result<FinishOutcome> {
-        self.write(finish).await
+    pub(crate) async fn finish_upload(&self, finish: FinishUpload, quotas: &Quotas) -> Result<FinishOutcome> {
+        self.write_within(finish, |finish| Place::Repository(finish.address.repository.clone()), quotas).await
     }
 }

@@ -3,9 +3,10 @@
 
 use super::blobs::{digest, json_list, stored_size};
 use super::dialect::{digest_list, for_key_share, for_update};
+use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction, history, read, references, repositories};
 use crate::cache::Change;
-use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Result};
+use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Quotas, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
 
@@ -236,8 +237,8 @@ impl Transaction for Delete {
 }
 
 impl Store {
-    pub(crate) async fn put_manifest(&self, manifest: PutManifest) -> Result<PutManifestOutcome> {
-        self.write(manifest).await
+    pub(crate) async fn put_manifest(&self, manifest: PutManifest, quotas: &Quotas) -> Result<PutManifestOutcome> {
+        self.write_within(manifest, |manifest| Place::Repository(manifest.repository.clone()), quotas).await
     }
 
     pub(crate) async fn find_manifest(

@@ -2,7 +2,7 @@
 //! of the same digest would have to find: a flag on it would not stop him.
 
 use super::blobs::{digest, size};
-use super::dialect::{review_list, skip_locked};
+use super::dialect::{for_update, review_list, skip_locked};
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued};
 use super::{Connection, Store, Transaction, garbage, repositories};
 use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Durability, Result, Review, ReviewPage, Reviewed};
@@ -14,6 +14,8 @@ statements! {
             WHERE g.blob_id = b.id ORDER BY g.repository_id LIMIT 1) AS held_by \
         FROM clock c CROSS JOIN ", queued!("3"), " \
         LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2");
+    LOCK_REVIEWS = concat!("SELECT q.id1 FROM gc_queue q WHERE q.kind = 3 AND (q.id1, q.id2, q.review_after) IN \
+        (SELECT id1, id2, due FROM ", review_list!("$1"), " l) ORDER BY q.id1", for_update!());
     // Two holds may be let go at the same tick of the clock: when the review was due does not tell one from the other, so
     // what is kept must be held still.
     KEEP = concat!("DELETE FROM gc_queue WHERE kind = 3 AND (id1, id2, review_after) IN \
@@ -58,6 +60,8 @@ impl Transaction for Keep {
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
         let list = json_list(self.0.iter().map(|review| (*review, 0)));
+        // A hold that is being let go has its review locked: what comes of that is seen by the next statement only.
+        sqlx::query(LOCK_REVIEWS).bind(&list).execute(&mut *connection).await?;
         sqlx::query(KEEP).bind(list).execute(connection).await?;
         Ok(())
     }

@@ -5,10 +5,11 @@ use super::blobs::{self, size, stored_size};
 use super::dialect::for_update;
 use super::parts::{self, SessionObjects};
 use super::repositories::{self, microseconds};
+use super::usage::Place;
 use super::{Batch, Connection, FENCE_DURABILITY, Store, Transaction, read};
 use crate::{
-    CommitOutcome, CommitUpload, Durability, Error, NewUpload, Result, SaveProgress, StoredContent, UploadAddress,
-    UploadId, UploadRecord,
+    CommitOutcome, CommitUpload, Durability, Error, NewUpload, Quotas, Result, SaveProgress, StoredContent,
+    UploadAddress, UploadId, UploadRecord,
 };
 use std::time::Duration;
 
@@ -351,8 +352,8 @@ impl Store {
         self.write(progress).await
     }
 
-    pub(crate) async fn commit_upload(&self, commit: CommitUpload) -> Result<CommitOutcome> {
-        self.write(commit).await
+    pub(crate) async fn commit_upload(&self, commit: CommitUpload, quotas: &Quotas) -> Result<CommitOutcome> {
+        self.write_within(commit, |commit| Place::Upload(commit.id), quotas).await
     }
 
     pub(crate) async fn cancel_upload(&self, address: UploadAddress) -> Result<bool> {

@@ -13,6 +13,8 @@ mod batch;
 mod blobs;
 #[path = "../queries/collection.rs"]
 mod collection;
+#[path = "../queries/contents.rs"]
+mod contents;
 #[path = "../queries/damage.rs"]
 mod damage;
 #[path = "../queries/finish.rs"]
@@ -47,6 +49,8 @@ mod reviews;
 mod scrub;
 #[path = "../queries/uploads.rs"]
 mod uploads;
+#[path = "../queries/usage.rs"]
+mod usage;
 
 use crate::cache::{Cache, Change};
 use crate::{ConnectOptions, Durability, Error, Result};
@@ -222,6 +226,7 @@ mod tests {
         let files = [
             blobs::STATEMENTS,
             collection::STATEMENTS,
+            contents::STATEMENTS,
             damage::STATEMENTS,
             finish::STATEMENTS,
             garbage::STATEMENTS,
@@ -238,6 +243,7 @@ mod tests {
             reviews::STATEMENTS,
             scrub::STATEMENTS,
             uploads::STATEMENTS,
+            usage::STATEMENTS,
         ];
         let joined = TOGETHER.iter().map(|(_, sql)| ("joined", *sql));
         for (name, sql) in files.concat().into_iter().chain(joined) {

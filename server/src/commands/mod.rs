@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod config;
+mod du;
 mod fsck;
 mod gc;
 mod health;
@@ -11,8 +12,8 @@ mod tag;
 
 use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};
-use longshore_config::{Loaded, Settings, Sources};
-use longshore_metadata::{ConnectOptions, Metadata};
+use longshore_config::{Loaded, Quota, Settings, Sources};
+use longshore_metadata::{ConnectOptions, Metadata, Quotas};
 use longshore_oci::{Reference, RepositoryName};
 use longshore_storage::{ProcessLock, Storage};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Gc(options) => in_runtime(gc::run(&sources, &options)),
         Command::Scrub(options) => in_runtime(scrub::run(&sources, &options)),
         Command::Fsck(options) => in_runtime(fsck::run(&sources, &options)),
+        Command::Du(options) => in_runtime(du::run(&sources, &options)),
         Command::Config { action } => Ok(config::run(&sources, action)),
         Command::Health => in_runtime(health::run(&sources)),
     }
@@ -66,7 +68,15 @@ async fn connect(settings: &Settings) -> Result<Metadata> {
         cache_size: settings.database.cache_size.bytes(),
     };
     make_storage_path(settings)?;
-    Metadata::connect(&options).await.context("the database of database.url cannot be opened")
+    let metadata = Metadata::connect(&options).await.context("the database of database.url cannot be opened")?;
+    Ok(metadata.with_quotas(quotas(settings)))
+}
+
+fn quotas(settings: &Settings) -> Quotas {
+    let quotas = &settings.limits.quotas;
+    let of_its_own = |quota: &Quota| Some((quota.namespace.clone()?, quota.bytes.bytes()));
+    let others = quotas.iter().find(|quota| quota.namespace.is_none()).map(|quota| quota.bytes.bytes());
+    Quotas::new(quotas.iter().filter_map(of_its_own).collect(), others)
 }
 
 /// Opens the objects for a command, which caches nothing: the folder of `storage.disk_cache` is a server's.

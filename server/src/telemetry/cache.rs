@@ -17,6 +17,8 @@ impl Collector for CacheMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (usage, hot) = (self.reads.cache_usage(), self.segments.hot_usage());
         let mut numbers = Numbers::new(encoder);
+        let about = "Writes that another one forestalled, and that ran again";
+        numbers.counter("longshore_database_lost_races", about, self.reads.lost_races())?;
         numbers.counter("longshore_cache_hits", "Reads that were answered from memory", usage.hits)?;
         numbers.counter("longshore_cache_misses", "Reads that the database was asked for", usage.misses)?;
         numbers.gauge("longshore_cache_entries", "Answers that are kept", usage.entries)?;

@@ -5,6 +5,7 @@
 mod answers;
 mod auth;
 mod bad_manifests;
+mod care;
 mod commands;
 mod concurrency;
 mod content;

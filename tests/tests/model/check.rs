@@ -152,6 +152,7 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
         let collector = world.collector(0);
         collector.expire_uploads().await.map_err(|error| error.to_string())?;
         collector.forget_deleted().await.map_err(|error| error.to_string())?;
+        collector.add_up_usage().await.map_err(|error| error.to_string())?;
         for step in [Step::Manifests, Step::Grants, Step::Blobs] {
             while let Some(found) = collector.look(step).await.map_err(|error| error.to_string())? {
                 collector.act(found).await.map_err(|error| error.to_string())?;
@@ -181,6 +182,15 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
         ("SELECT count(*) FROM tombstones", 0),
         ("SELECT count(*) FROM gc_queue", 0),
     ];
+    // What each namespace holds was counted with every change, or never missed one.
+    let counted = "SELECT CAST((SELECT COALESCE(SUM(bytes), 0) FROM namespace_usage) \
+        + (SELECT COALESCE(SUM(bytes), 0) FROM usage_changes) AS BIGINT)";
+    let held = "SELECT CAST((SELECT COALESCE(SUM(size), 0) FROM manifests) \
+        + (SELECT COALESCE(SUM(b.size), 0) FROM repository_blobs g JOIN blobs b ON b.id = g.blob_id) AS BIGINT)";
+    let (counted, held) = (world.clock.count(counted).await, world.clock.count(held).await);
+    if counted != held {
+        return Err(format!("{counted} bytes were counted, and {held} are held"));
+    }
     for (sql, count) in counts {
         let there = world.clock.count(sql).await;
         if there != count as i64 {

@@ -1,0 +1,175 @@
+//! What namespaces hold. Triggers write each change down; changes are added up here, under the namespace's row, so that each
+//! counts once.
+
+use super::blobs::size;
+use super::dialect::{for_update, review_list};
+use super::reviews::id_list;
+use super::{Connection, Store, Transaction, read};
+use crate::cache::Change;
+use crate::{Durability, Error, NamespaceUsage, Quotas, Result, UploadId, namespace};
+use longshore_oci::RepositoryName;
+
+statements! {
+    ADD = "INSERT INTO namespace_usage (namespace, bytes) VALUES ($1, NULL) ON CONFLICT (namespace) DO NOTHING";
+    LOCK = concat!("SELECT bytes FROM namespace_usage WHERE namespace = $1", for_update!());
+    TAKE = "DELETE FROM usage_changes WHERE namespace = $1 RETURNING bytes";
+    // All rows, and the changes that they have in them already: in one look.
+    COUNT = "SELECT CAST(0 AS BIGINT) AS id, CAST(COALESCE(SUM(b.size), 0) AS BIGINT) AS bytes FROM repositories r \
+            JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) \
+        UNION ALL SELECT CAST(0 AS BIGINT), CAST(COALESCE(SUM(m.size), 0) AS BIGINT) FROM repositories r \
+            JOIN manifests m ON m.repository_id = r.id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) \
+        UNION ALL SELECT d.id, CAST(0 AS BIGINT) FROM usage_changes d WHERE d.namespace = $1";
+    DROP = concat!("DELETE FROM usage_changes WHERE id IN (SELECT id1 FROM ", review_list!("$1"), " l)");
+    SET = "UPDATE namespace_usage SET bytes = $2 WHERE namespace = $1";
+    CHANGED = "SELECT namespace FROM usage_changes WHERE namespace > $1 ORDER BY namespace LIMIT 1";
+    USAGE = "SELECT u.bytes, (SELECT CAST(COALESCE(SUM(d.bytes), 0) AS BIGINT) FROM usage_changes d \
+        WHERE d.namespace = u.namespace) AS changes FROM namespace_usage u WHERE u.namespace = $1";
+    LIST = "SELECT namespace, bytes FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL \
+        ORDER BY namespace LIMIT $2";
+    NAMESPACE_OF = "SELECT r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
+}
+
+/// What a namespace holds with all that this transaction sees. Its row is locked until the transaction ends.
+async fn add_up(connection: &mut Connection, namespace: &str) -> Result<u64> {
+    let mut row: Option<(Option<i64>,)> = sqlx::query_as(LOCK).bind(namespace).fetch_optional(&mut *connection).await?;
+    if row.is_none() {
+        sqlx::query(ADD).bind(namespace).execute(&mut *connection).await?;
+        row = sqlx::query_as(LOCK).bind(namespace).fetch_optional(&mut *connection).await?;
+    }
+    let before = match row {
+        Some((Some(bytes),)) => bytes,
+        _ => count(connection, namespace).await?,
+    };
+    let changes: Vec<(i64,)> = sqlx::query_as(TAKE).bind(namespace).fetch_all(&mut *connection).await?;
+    let bytes = before + changes.iter().map(|(change,)| change).sum::<i64>();
+    if !changes.is_empty() || row != Some((Some(bytes),)) {
+        sqlx::query(SET).bind(namespace).bind(bytes).execute(connection).await?;
+    }
+    size(bytes)
+}
+
+/// Counts all rows of a namespace that was never counted; the changes that are among them are forgotten.
+async fn count(connection: &mut Connection, namespace: &str) -> Result<i64> {
+    // `0` comes after `/`.
+    let (below, end) = (format!("{namespace}/"), format!("{namespace}0"));
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as(COUNT).bind(namespace).bind(end).bind(below).fetch_all(&mut *connection).await?;
+    let counted = id_list(rows.iter().filter(|(id, _)| *id > 0).map(|(id, _)| (*id, 0)));
+    sqlx::query(DROP).bind(counted).execute(connection).await?;
+    Ok(rows.iter().map(|(_, bytes)| bytes).sum())
+}
+
+/// Whose quota a write counts for.
+#[derive(Debug)]
+pub(super) enum Place {
+    Repository(RepositoryName),
+    Upload(UploadId),
+}
+
+impl Place {
+    async fn namespace(&self, connection: &mut Connection) -> Result<Option<String>> {
+        match self {
+            Self::Repository(name) => Ok(Some(namespace(name).to_owned())),
+            Self::Upload(id) => {
+                let name: Option<(String,)> =
+                    sqlx::query_as(NAMESPACE_OF).bind(id.to_string()).fetch_optional(connection).await?;
+                Ok(name.map(|(name,)| name.split('/').next().unwrap_or_default().to_owned()))
+            }
+        }
+    }
+}
+
+/// A write that counts for a quota: where it would let the namespace hold more than it may, it does nothing. Writes to one
+/// namespace that has a quota wait for each other.
+pub(super) struct Within<T> {
+    pub(super) work: T,
+    pub(super) place: Place,
+    pub(super) quotas: Quotas,
+}
+
+impl<T: Transaction> Transaction for Within<T> {
+    type Output = T::Output;
+
+    const DURABILITY: Durability = T::DURABILITY;
+
+    fn changes(&self) -> Vec<Change> {
+        self.work.changes()
+    }
+
+    async fn run(&self, connection: &mut Connection) -> Result<T::Output> {
+        let namespace = self.place.namespace(connection).await?;
+        let Some((namespace, quota)) = namespace.and_then(|name| self.quotas.of(&name).map(|quota| (name, quota)))
+        else {
+            return self.work.run(connection).await;
+        };
+        let before = add_up(connection, &namespace).await?;
+        let output = self.work.run(connection).await?;
+        let after = add_up(connection, &namespace).await?;
+        if after > quota && after > before {
+            return Err(Error::OverQuota { namespace, quota, held: before, wanted: after - before });
+        }
+        Ok(output)
+    }
+}
+
+struct AddUp(String);
+
+impl Transaction for AddUp {
+    type Output = ();
+
+    /// What is lost is added up once more.
+    const DURABILITY: Durability = Durability::Relaxed;
+
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        add_up(connection, &self.0).await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// A write that counts for the quota of a namespace.
+    pub(super) async fn write_within<T: Transaction>(
+        &self,
+        work: T,
+        place: impl FnOnce(&T) -> Place,
+        quotas: &Quotas,
+    ) -> Result<T::Output> {
+        if quotas.is_empty() {
+            return self.write(work).await;
+        }
+        let place = place(&work);
+        self.write(Within { work, place, quotas: quotas.clone() }).await
+    }
+
+    pub(crate) async fn add_up_usage(&self) -> Result<()> {
+        let mut after = String::new();
+        while let Some(namespace) = self.changed_namespace(&after).await? {
+            self.write(AddUp(namespace.clone())).await?;
+            after = namespace;
+        }
+        Ok(())
+    }
+
+    async fn changed_namespace(&self, after: &str) -> Result<Option<String>> {
+        let told: Result<Option<(String,)>> = read!(self.connections, connection => Ok(sqlx::query_as(CHANGED).bind(after).fetch_optional(connection).await?));
+        Ok(told?.map(|(namespace,)| namespace))
+    }
+
+    pub(crate) async fn namespace_usage(&self, namespace: &str) -> Result<u64> {
+        let told: Result<Option<(Option<i64>, i64)>> = read!(self.connections, connection => Ok(sqlx::query_as(USAGE).bind(namespace).fetch_optional(connection).await?));
+        if let Some((Some(bytes), changes)) = told? {
+            return size(bytes + changes);
+        }
+        self.write(AddUp(namespace.to_owned())).await?;
+        Box::pin(self.namespace_usage(namespace)).await
+    }
+
+    pub(crate) async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
+        let told: Result<Vec<(String, i64)>> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
+        });
+        told?.into_iter().map(|(namespace, bytes)| Ok(NamespaceUsage { namespace, bytes: size(bytes)? })).collect()
+    }
+}

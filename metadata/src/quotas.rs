@@ -1,0 +1,88 @@
+//! How many bytes a namespace may hold, and holds. A namespace is the first part of a repository's name: `team` of
+//! `team/app/web`, `alpine` of `alpine`.
+
+use crate::{Metadata, Result};
+use longshore_oci::RepositoryName;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How many bytes namespaces may hold: manifests, and each blob once for each repository that holds it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Quotas(Arc<Limits>);
+
+#[derive(Debug, Default)]
+struct Limits {
+    namespaces: BTreeMap<String, u64>,
+    others: Option<u64>,
+}
+
+impl Quotas {
+    /// Those of some namespaces by name, in bytes, and that of each other one, if there is any.
+    pub fn new(namespaces: BTreeMap<String, u64>, others: Option<u64>) -> Self {
+        Self(Arc::new(Limits { namespaces, others }))
+    }
+
+    /// How many bytes a namespace may hold; none where it may hold any.
+    pub fn of(&self, namespace: &str) -> Option<u64> {
+        self.0.namespaces.get(namespace).copied().or(self.0.others)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.namespaces.is_empty() && self.0.others.is_none()
+    }
+}
+
+/// The namespace of a repository.
+pub fn namespace(repository: &RepositoryName) -> &str {
+    let name = repository.as_str();
+    name.split_once('/').map_or(name, |(namespace, _)| namespace)
+}
+
+/// What a namespace holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceUsage {
+    /// Its name.
+    pub namespace: String,
+    /// The bytes that count for its quota.
+    pub bytes: u64,
+}
+
+impl Metadata {
+    /// The same, with quotas: whatever would let a namespace hold more is [`crate::Error::OverQuota`], and changes nothing.
+    pub fn with_quotas(self, quotas: Quotas) -> Self {
+        Self { quotas, ..self }
+    }
+
+    /// Adds up what has changed in namespaces since that was last done.
+    pub async fn add_up_usage(&self) -> Result<()> {
+        on_engine!(self.add_up_usage())
+    }
+
+    /// What a namespace holds, to the last change.
+    pub async fn namespace_usage(&self, namespace: &str) -> Result<u64> {
+        on_engine!(self.namespace_usage(namespace))
+    }
+
+    /// What namespaces after this one hold, as it was last added up.
+    pub async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
+        on_engine!(self.list_usage(after, limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_its_own_quota_or_that_of_all_others() {
+        let quotas = Quotas::new(BTreeMap::from([("team".to_owned(), 7)]), Some(3));
+        assert_eq!((quotas.of("team"), quotas.of("other")), (Some(7), Some(3)));
+        assert_eq!(Quotas::default().of("team"), None);
+        assert!(Quotas::default().is_empty());
+    }
+
+    #[test]
+    fn a_namespace_is_the_first_part_of_a_name() {
+        let of = |name: &str| namespace(&name.parse().unwrap()).to_owned();
+        assert_eq!([of("alpine"), of("team/app"), of("team/app/web")], ["alpine", "team", "team"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! `longshore du`: where the bytes are.
+
+use super::split_name;
+use crate::cli::{DuOptions, OutputFormat, SettingsSources};
+use anyhow::{Context as _, Result, bail};
+use longshore_config::Settings;
+use longshore_gc::{LayerUsage, TagUsage, of_layers, of_tags};
+use longshore_metadata::{Metadata, NamespaceUsage, RepositorySize};
+use longshore_oci::{Reference, RepositoryName};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Rows that are read together.
+const PAGE: u32 = 200;
+
+pub(super) async fn run(sources: &SettingsSources, options: &DuOptions) -> Result<ExitCode> {
+    let settings = super::load(sources)?.settings;
+    let metadata = super::connect(&settings).await?;
+    let told = match &options.name {
+        None if options.namespaces => namespaces(&settings, &metadata, options.output).await,
+        None => repositories(&metadata, options.output).await,
+        Some(name) => inside(&metadata, name, options.output).await,
+    };
+    metadata.close().await;
+    told.map(|()| ExitCode::SUCCESS)
+}
+
+/// A line for people, or a value for programs.
+fn tell(output: OutputFormat, line: impl FnOnce() -> String, value: impl FnOnce() -> Value) {
+    match output {
+        OutputFormat::Text => println!("{}", line()),
+        OutputFormat::Json => println!("{}", value()),
+    }
+}
+
+async fn repositories(metadata: &Metadata, output: OutputFormat) -> Result<()> {
+    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "MANIFESTS", "BLOBS", "REPOSITORY"]);
+    let (mut after, mut logical) = (String::new(), 0);
+    loop {
+        let page = metadata.repository_sizes(&after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.repository.as_str().to_owned();
+        for size in &page {
+            logical += size.manifest_bytes + size.blob_bytes;
+            tell_repository(size, output);
+        }
+    }
+    let stored = metadata.bytes_of_blobs().await?;
+    tell(
+        output,
+        || format!("{logical} bytes in all repositories; {stored} bytes of blobs, each once"),
+        || json!({ "logical": logical, "stored": stored }),
+    );
+    Ok(())
+}
+
+fn tell_head(output: OutputFormat, columns: &[&str]) {
+    if output == OutputFormat::Text {
+        let (name, numbers) = columns.split_last().map_or(("", columns), |(name, numbers)| (*name, numbers));
+        let numbers: String = numbers.iter().map(|column| format!("{column:>16}")).collect();
+        println!("{numbers}  {name}");
+    }
+}
+
+fn tell_repository(size: &RepositorySize, output: OutputFormat) {
+    let logical = size.manifest_bytes + size.blob_bytes;
+    let unique = size.manifest_bytes + size.unique_bytes;
+    let shared = size.blob_bytes - size.unique_bytes.min(size.blob_bytes);
+    let (manifests, blobs, repository) = (size.manifests, size.blobs, &size.repository);
+    tell(
+        output,
+        || format!("{logical:>16}{unique:>16}{shared:>16}{manifests:>16}{blobs:>16}  {repository}"),
+        || {
+            json!({
+                "repository": repository.as_str(), "logical": logical, "unique": unique, "shared": shared,
+                "manifests": manifests, "blobs": blobs,
+            })
+        },
+    );
+}
+
+async fn namespaces(settings: &Settings, metadata: &Metadata, output: OutputFormat) -> Result<()> {
+    tell_head(output, &["LOGICAL", "QUOTA", "NAMESPACE"]);
+    let quotas = super::quotas(settings);
+    let mut after = String::new();
+    loop {
+        let page = metadata.list_usage(&after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.namespace.clone();
+        for NamespaceUsage { namespace, bytes } in page {
+            let quota = quotas.of(&namespace);
+            let shown = quota.map_or_else(|| "-".to_owned(), |quota| quota.to_string());
+            tell(
+                output,
+                || format!("{bytes:>16}{shown:>16}  {namespace}"),
+                || json!({ "namespace": namespace, "logical": bytes, "quota": quota }),
+            );
+        }
+    }
+}
+
+/// Of a repository's tags, or of one tag's layers.
+async fn inside(metadata: &Metadata, name: &str, output: OutputFormat) -> Result<()> {
+    let (repository, tag) = match name.parse::<RepositoryName>() {
+        Ok(repository) => (repository, None),
+        Err(_) => match split_name(name)? {
+            (repository, Reference::Tag(tag)) => (repository, Some(tag)),
+            (_, Reference::Digest(_)) => bail!("write it as NAME or NAME:TAG"),
+        },
+    };
+    let contents = metadata.contents_of(&repository).await?.with_context(|| format!("{repository} is not here"))?;
+    let Some(tag) = tag else {
+        tell_head(output, &["LOGICAL", "UNIQUE", "FREED", "TAG"]);
+        for TagUsage { tag, digest, logical, unique, freed } in of_tags(&contents) {
+            tell(
+                output,
+                || format!("{logical:>16}{unique:>16}{freed:>16}  {tag}"),
+                || {
+                    json!({
+                        "tag": tag.as_str(), "digest": digest.to_string(), "logical": logical, "unique": unique,
+                        "freed": freed,
+                    })
+                },
+            );
+        }
+        return Ok(());
+    };
+    let layers = of_layers(&contents, &tag).with_context(|| format!("{name} is not here"))?;
+    tell_head(output, &["SIZE", "TAGS", "REPOSITORIES", "BLOB"]);
+    for LayerUsage { digest, size, tags, repositories } in layers {
+        tell(
+            output,
+            || format!("{size:>16}{tags:>16}{repositories:>16}  {digest}"),
+            || json!({ "digest": digest.to_string(), "size": size, "tags": tags, "repositories": repositories }),
+        );
+    }
+    Ok(())
+}
