@@ -125,8 +125,8 @@ async fn many_readers_of_one_object_read_the_disk_once() {
     let size = whole.len() as u64;
     fill(&start(&backend, folder.path()).await, &key, &whole).await;
     let folder = left_behind(folder.path());
-    // The object is more than an eighth of the memory: it is not let into that.
-    let store = RemoteStore::new(backend.clone(), 128 * MIB as u64, 0);
+    // The object is more than half of the memory: it is not let into that.
+    let store = RemoteStore::new(backend.clone(), 40 * MIB as u64, 0);
     let store = store.with_disk_cache(folder.path(), 256 * MIB as u64).unwrap();
     store.settle_disk().await;
     backend.plan(|_, _| Fault::Before);
