@@ -20,7 +20,7 @@ fn unknown_keys() {
     assert_complaint(
         "storage:\n  ceph: {}\n",
         "longshore.yaml:2:3: unknown key \"storage.ceph\": \
-         the keys of storage are azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory",
+         the keys of storage are azure, cache_size, disk_cache, gcs, inline_max, path, redirects, s3, upload_memory",
     );
     assert_complaint(
         "redis: {}\n",
@@ -104,7 +104,7 @@ fn wrong_values() {
         (
             "storage: /srv",
             "1:10: storage is a section: \
-             set one of its keys (azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory)",
+             set one of its keys (azure, cache_size, disk_cache, gcs, inline_max, path, redirects, s3, upload_memory)",
         ),
         (
             "http: { proxies: [10.0.0.0/8, 10.0.0.0/33] }",
@@ -200,7 +200,7 @@ fn flags() {
     assert_eq!(
         complaint("storage", "/srv"),
         "flag: storage is a section: \
-         set one of its keys (azure, cache_size, gcs, inline_max, path, redirects, s3, upload_memory)"
+         set one of its keys (azure, cache_size, disk_cache, gcs, inline_max, path, redirects, s3, upload_memory)"
     );
 }
 

@@ -113,6 +113,7 @@ storage:
   inline_max: 16KiB
   cache_size: 512MiB
   upload_memory: 256MiB
+  disk_cache: null
   s3: null
   gcs: null
   azure: null
