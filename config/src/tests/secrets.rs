@@ -137,7 +137,11 @@ gc:
   object_delay: 1h
   undo: 7d
   breaker: 10
+  retention_interval: 1h
+  tag_breaker: 50
   share: 50
+retention: []
+immutable_tags: []
 log:
   level: info
   format: auto
