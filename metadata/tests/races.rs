@@ -28,7 +28,7 @@ on_both_engines!(
 
 impl Database {
     /// Several processes on this database.
-    async fn processes(&self, number: usize) -> Vec<Metadata> {
+    pub(crate) async fn processes(&self, number: usize) -> Vec<Metadata> {
         if self.metadata.engine() == "sqlite" {
             // SQLite is for one process: its writers are tasks.
             return vec![self.metadata.clone(); number];

@@ -37,6 +37,8 @@ mod pulls;
 mod references;
 #[path = "../queries/repositories.rs"]
 mod repositories;
+#[path = "../queries/retention.rs"]
+mod retention;
 #[path = "../queries/reviews.rs"]
 mod reviews;
 #[path = "../queries/uploads.rs"]
@@ -227,6 +229,7 @@ mod tests {
             pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
+            retention::STATEMENTS,
             reviews::STATEMENTS,
             uploads::STATEMENTS,
         ];

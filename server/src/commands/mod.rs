@@ -6,6 +6,7 @@ mod health;
 mod migrate;
 mod serve;
 mod tag;
+mod tags;
 
 use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};

@@ -12,6 +12,7 @@ mod deletes;
 mod errors;
 mod exchange;
 mod health;
+mod immutable_tags;
 mod lists;
 mod manifests;
 mod mount;

@@ -135,6 +135,7 @@ impl World {
             manifest_max: 1024 * 1024,
             manifest_limits: ManifestLimits::default(),
             tags_per_push: 8,
+            immutable_tags: longshore_oci::ImmutableTags::default(),
             allow_sparse: false,
             upload_lifetime: UPLOAD_LIFETIME,
             page_max: 100,
