@@ -11,13 +11,15 @@ mod pace;
 #[cfg(test)]
 mod place;
 mod preview;
+mod retention;
 mod rules;
 mod steps;
 mod uploads;
 mod verdict;
 
 pub use collector::{Collected, Collector, Halt};
-pub use preview::{Going, Preview, Share, Staying, preview, why};
+pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
+pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
 pub use steps::{Findings, Step};
 pub use verdict::{Reason, Verdict};
@@ -26,6 +28,7 @@ use clock::Clock;
 use longshore_metadata::Metadata;
 use longshore_storage::Storage;
 use pace::Pace;
+use retention::Walks;
 use steps::Sorted;
 
 /// An error of a step. What the step had done before stays done; the next pass goes on.
@@ -53,6 +56,7 @@ struct House {
     rules: Rules,
     clock: Clock,
     pace: Pace,
+    walks: Walks,
 }
 
 /// Reviews that are read, and ended, together: few, so that no writer waits for long.

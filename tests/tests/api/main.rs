@@ -24,6 +24,7 @@ mod push;
 mod ranges;
 mod redirects;
 mod referrers;
+mod retention;
 mod sessions;
 mod shutdown;
 

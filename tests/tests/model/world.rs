@@ -142,7 +142,7 @@ impl World {
             count_pulls: false,
         };
         let registry = Registry::new(metadata.clone(), storage.clone(), rules);
-        let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100 };
+        let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100, ..GcRules::default() };
         Replica { collector: Collector::new(metadata.clone(), storage, gc), metadata, registry }
     }
 
