@@ -1,6 +1,7 @@
 //! The settings file as a source.
 
 use crate::document::{self, Content, Entry, Node, Position};
+use crate::entries;
 use crate::error::Mistake;
 use crate::keys::{Kind, join};
 use crate::layers::Layers;
@@ -81,10 +82,12 @@ impl File<'_, '_> {
             (Content::Scalar(scalar), Some(_)) => self.layers.assign(name, scalar, origin),
             (Content::Mapping(entries), Some(key)) if key.kind == Kind::Secret => self.secret(name, entries, origin),
             (Content::Mapping(_), Some(key)) => {
-                let expected = if key.kind == Kind::List { "a list" } else { "one value" };
+                let is_list = matches!(key.kind, Kind::List | Kind::Rules);
+                let expected = if is_list { "a list" } else { "one value" };
                 self.layers.wrong_value(name, format!("expected {expected}, found keys below it"), origin);
             }
             (Content::Sequence(elements), Some(key)) if key.kind == Kind::List => self.list(name, elements, origin),
+            (Content::Sequence(elements), Some(key)) if key.kind == Kind::Rules => self.rules(name, elements, origin),
             (Content::Sequence(_), Some(_)) => {
                 self.layers.wrong_value(name, "expected one value, found a list".to_owned(), origin);
             }
@@ -100,7 +103,19 @@ impl File<'_, '_> {
             };
             texts.push(scalar.text.clone());
         }
-        self.layers.assign_list(name, texts, origin);
+        self.layers.assign_list(name, texts.into(), origin);
+    }
+
+    fn rules(&mut self, name: &str, elements: &[Node], origin: Origin) {
+        match entries::read(self.layers.known, name, elements) {
+            Ok(list) => self.layers.assign_list(name, list, origin),
+            Err(wrong) => {
+                for (position, mistake) in wrong {
+                    let origin = self.at(position);
+                    self.layers.report(origin, mistake);
+                }
+            }
+        }
     }
 
     fn unknown(&mut self, name: &str, entry: &Entry) {

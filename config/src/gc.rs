@@ -25,6 +25,11 @@ pub struct Gc {
     pub undo: Duration,
     /// Of a hundred blobs, how many may be deleted in a day before that is taken for a mistake. Default 10; 100 is never.
     pub breaker: u8,
+    /// How often the rules of retention look through a repository. Default 1 h.
+    #[serde(with = "duration")]
+    pub retention_interval: Duration,
+    /// Of a hundred tags, how many rules may delete in a day before that is taken for a mistake. Default 50; 100 is never.
+    pub tag_breaker: u8,
     /// Of a hundred parts of the time, how many the collector works. Default 50.
     pub share: u8,
     /// Every object is read again, and compared with its digest, once in so long; 0 never reads them. Default 30 d.
@@ -44,6 +49,8 @@ impl Default for Gc {
             object_delay: HOUR,
             undo: HOUR * 24 * 7,
             breaker: 10,
+            retention_interval: HOUR,
+            tag_breaker: 50,
             share: 50,
             scrub_period: HOUR * 24 * 30,
             scrub_rate: ByteSize::mib(64),

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Secret,
     /// A list of texts; where there is room for one text only, commas separate them.
     List,
+    /// A list of rules, each with keys of its own; where there is room for one text only, it is YAML.
+    Rules,
 }
 
 /// One key with a value.
@@ -100,6 +102,12 @@ impl KnownKeys {
         names
     }
 
+    /// The keys of an element of the list of rules `name`, each with a value that is accepted.
+    pub(crate) fn element(&self, name: &str) -> serde_json::Map<String, Value> {
+        let element = self.specimen.get(name).and_then(|list| list.get(0)).and_then(Value::as_object);
+        element.cloned().unwrap_or_default()
+    }
+
     /// Whether the field's own type takes `value`, judged apart from all other keys; its complaint otherwise.
     pub(crate) fn try_value(&self, name: &str, value: &Value) -> Result<(), String> {
         let mut settings = self.specimen.clone();
@@ -128,11 +136,13 @@ pub(crate) fn join(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-fn kind_of(value: &Value) -> Kind {
+/// How the value of a key is read that has this one in the specimen.
+pub(crate) fn kind_of(value: &Value) -> Kind {
     match value {
         Value::Bool(_) => Kind::Boolean,
         Value::Number(_) => Kind::Number,
         Value::String(text) if text == MASK => Kind::Secret,
+        Value::Array(list) if list.first().is_some_and(Value::is_object) => Kind::Rules,
         Value::Array(_) => Kind::List,
         _ => Kind::Text,
     }
@@ -141,6 +151,7 @@ fn kind_of(value: &Value) -> Kind {
 fn example(value: &Value) -> String {
     match value {
         Value::String(text) if text == MASK => "{ file: /run/secrets/NAME }".to_owned(),
+        Value::Array(list) if list.first().is_some_and(Value::is_object) => "[{ name: RULE, ... }]".to_owned(),
         other => other.to_string(),
     }
 }
@@ -180,6 +191,8 @@ mod tests {
         assert_eq!(kind("limits.blob_size"), Some((Kind::Text, true)));
         assert_eq!(kind("auth.open"), Some((Kind::Boolean, false)));
         assert_eq!(kind("http.proxies"), Some((Kind::List, false)));
+        assert_eq!(kind("retention"), Some((Kind::Rules, false)));
+        assert_eq!(kind("immutable_tags"), Some((Kind::Rules, false)));
         assert_eq!(kind("http"), None);
         assert!(known.is_section("http.tls"));
     }
@@ -194,7 +207,19 @@ mod tests {
         );
         assert_eq!(
             known.children(""),
-            ["auth", "database", "gc", "http", "limits", "log", "manifests", "metrics", "storage"]
+            [
+                "auth",
+                "database",
+                "gc",
+                "http",
+                "immutable_tags",
+                "limits",
+                "log",
+                "manifests",
+                "metrics",
+                "retention",
+                "storage"
+            ]
         );
     }
 

@@ -1,6 +1,7 @@
 //! The values gathered so far: later sources override earlier ones, mistakes are collected and not thrown.
 
 use crate::document::Scalar;
+use crate::entries;
 use crate::error::{Mistake, Problem};
 use crate::keys::{Key, Kind, KnownKeys, put};
 use crate::origin::Origin;
@@ -42,8 +43,7 @@ impl<'keys> Layers<'keys> {
     }
 
     /// Sets the known key of a list.
-    pub(crate) fn assign_list(&mut self, name: &str, elements: Vec<String>, origin: Origin) {
-        let list = Value::from(elements);
+    pub(crate) fn assign_list(&mut self, name: &str, list: Value, origin: Origin) {
         match self.known.try_value(name, &list) {
             Ok(()) => {
                 self.values.insert(name.to_owned(), (list, origin));
@@ -97,7 +97,7 @@ impl<'keys> Layers<'keys> {
     /// Reads a scalar as the key's type wants it.
     fn read(&self, name: &str, key: &Key, scalar: &Scalar) -> Result<Value, String> {
         if scalar.is_null() {
-            return if key.kind == Kind::List {
+            return if matches!(key.kind, Kind::List | Kind::Rules) {
                 Ok(Value::Array(Vec::new()))
             } else if key.optional {
                 Ok(Value::Null)
@@ -105,26 +105,14 @@ impl<'keys> Layers<'keys> {
                 Err("no value: write one, or remove the key".to_owned())
             };
         }
-        let text = &scalar.text;
         let value = match key.kind {
-            Kind::Text | Kind::Secret => Value::String(text.clone()),
-            Kind::List => text.split(',').map(str::trim).collect(),
-            Kind::Number | Kind::Boolean if scalar.quoted => {
-                return Err(format!("{text:?} is text: write it without quotes"));
-            }
-            Kind::Number => {
-                let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
-                Value::from(number)
-            }
-            Kind::Boolean => {
-                let truth: bool = text.parse().map_err(|_| format!("{text:?} is neither true nor false"))?;
-                Value::from(truth)
-            }
+            Kind::Rules => entries::read_text(self.known, name, &scalar.text)?,
+            kind => value_of(kind, scalar)?,
         };
         match self.known.try_value(name, &value) {
             Ok(()) => Ok(value),
             // The types of numbers differ only in how large they may be.
-            Err(_) if key.kind == Kind::Number => Err(format!("{text} is too large")),
+            Err(_) if key.kind == Kind::Number => Err(format!("{} is too large", scalar.text)),
             Err(complaint) => Err(complaint),
         }
     }
@@ -140,4 +128,24 @@ impl<'keys> Layers<'keys> {
         }
         (tree, origins, self.problems)
     }
+}
+
+/// Reads a scalar as a key of this kind wants it.
+pub(crate) fn value_of(kind: Kind, scalar: &Scalar) -> Result<Value, String> {
+    let text = &scalar.text;
+    Ok(match kind {
+        Kind::Text | Kind::Secret | Kind::Rules => Value::String(text.clone()),
+        Kind::List => text.split(',').map(str::trim).collect(),
+        Kind::Number | Kind::Boolean if scalar.quoted => {
+            return Err(format!("{text:?} is text: write it without quotes"));
+        }
+        Kind::Number => {
+            let number: u64 = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
+            Value::from(number)
+        }
+        Kind::Boolean => {
+            let truth: bool = text.parse().map_err(|_| format!("{text:?} is neither true nor false"))?;
+            Value::from(truth)
+        }
+    })
 }

@@ -1,6 +1,6 @@
 //! All settings in one value.
 
-use crate::{Auth, Database, Gc, Http, Limits, Log, Manifests, Metrics, Storage};
+use crate::{Auth, Database, Gc, Http, ImmutableTagsRule, Limits, Log, Manifests, Metrics, RetentionRule, Storage};
 use serde::{Deserialize, Serialize};
 
 /// All settings, one field for each section of `longshore.yaml`.
@@ -23,6 +23,10 @@ pub struct Settings {
     pub manifests: Manifests,
     /// Garbage collection.
     pub gc: Gc,
+    /// Which tags stay: the first rule for a tag counts. Default: all of them.
+    pub retention: Vec<RetentionRule>,
+    /// Which tags may not move. Default: all may.
+    pub immutable_tags: Vec<ImmutableTagsRule>,
     /// Logging.
     pub log: Log,
     /// The Prometheus endpoint.

@@ -4,12 +4,13 @@
 //! specimen with a gap, so a new optional key cannot be forgotten.
 
 use crate::{
-    Auth, Azure, ByteSize, Database, DiskCache, Gcs, Http, Limits, Metrics, Network, Quota, Redirects, S3, Secret,
-    Settings, Storage, Tls,
+    Auth, Azure, ByteSize, Database, DiskCache, Gcs, Http, ImmutableTagsRule, Limits, Metrics, Network, Quota,
+    Redirects, RetentionRule, S3, Secret, Settings, Storage, Tls,
 };
 use longshore_oci::RepositoryPattern;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Defaults where there are any, else a plausible example.
 pub(crate) fn specimen() -> Settings {
@@ -57,6 +58,12 @@ pub(crate) fn specimen() -> Settings {
         },
         auth: Auth { htpasswd: Some(PathBuf::from("/etc/longshore/htpasswd")), ..Auth::default() },
         limits: Limits { blob_size: Some(ByteSize::mib(10 * 1024)), quotas: quotas(), ..Limits::default() },
+        retention: vec![retention_rule()],
+        immutable_tags: vec![ImmutableTagsRule {
+            name: "releases".to_owned(),
+            except_tags: ".*-rc.*".parse().ok(),
+            ..ImmutableTagsRule::default()
+        }],
         metrics: Metrics { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))), ..Metrics::default() },
         ..Settings::default()
     }
@@ -72,4 +79,19 @@ fn quotas() -> Vec<Quota> {
 
 fn models() -> Vec<RepositoryPattern> {
     "ml/**".parse().into_iter().collect()
+}
+
+fn retention_rule() -> RetentionRule {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    RetentionRule {
+        name: "branches".to_owned(),
+        except_tags: "main|v.*".parse().ok(),
+        keep_last_pushed: Some(10),
+        keep_last_pulled: Some(10),
+        keep_pushed_within: Some(DAY * 30),
+        keep_pulled_within: Some(DAY * 30),
+        untagged_after: Some(DAY * 30),
+        build_caches: Some(1),
+        ..RetentionRule::default()
+    }
 }

@@ -4,6 +4,7 @@ mod environment;
 mod messages;
 mod precedence;
 mod reference;
+mod retention;
 mod rules;
 mod secrets;
 

@@ -3,6 +3,7 @@
 //! Every message says what to change. None holds a secret.
 
 use crate::database::Scheme;
+use crate::retention::{broken_immutable_tags, broken_retention};
 use crate::{ByteSize, Redirects, Settings, Storage, duration};
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(crate) fn check(settings: &Settings) -> Vec<Broken> {
     rules.auth(settings);
     rules.limits(settings);
     rules.gc(settings);
+    rules.tags(settings);
     rules.log_and_metrics(settings);
     rules.broken
 }
@@ -275,9 +277,20 @@ impl Rules {
         self.at_least("gc.upload_expiry", gc.upload_expiry, Duration::from_secs(1));
         self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
         self.within("gc.breaker", &gc.breaker, &(1..=100));
+        self.at_least("gc.retention_interval", gc.retention_interval, Duration::from_millis(10));
+        self.within("gc.tag_breaker", &gc.tag_breaker, &(1..=100));
         self.within("gc.share", &gc.share, &(1..=100));
         self.at_least("gc.scrub_period", gc.scrub_period, Duration::ZERO);
         self.within("gc.scrub_rate", &gc.scrub_rate, &(ByteSize::kib(64)..=ByteSize::new(1 << 40)));
+    }
+
+    fn tags(&mut self, settings: &Settings) {
+        for rule in broken_retention(settings) {
+            self.refuse("retention", rule);
+        }
+        for rule in broken_immutable_tags(settings) {
+            self.refuse("immutable_tags", rule);
+        }
     }
 
     fn log_and_metrics(&mut self, settings: &Settings) {

@@ -1,6 +1,6 @@
 //! Passes over all steps, again and again while the server runs.
 
-use crate::{Clock, Error, Findings, House, Pace, Rules, Step, objects, uploads};
+use crate::{Clock, Error, Findings, House, Pace, Retained, Rules, Step, Walks, objects, retention, uploads};
 use longshore_metadata::{CollectionState, Deleted, Metadata, Review};
 use longshore_storage::Storage;
 use std::time::{Duration, SystemTime};
@@ -14,6 +14,8 @@ pub struct Collector(House);
 pub struct Collected {
     /// Upload sessions that had expired.
     pub uploads: u64,
+    /// What retention rules did.
+    pub retained: Retained,
     /// Manifests that nothing kept.
     pub manifests: Deleted,
     /// Holds of repositories on blobs that nothing kept.
@@ -32,7 +34,8 @@ impl Collected {
     /// Whether it found nothing to do.
     pub fn is_nothing(&self) -> bool {
         let deleted = [self.manifests, self.grants, self.blobs, self.objects];
-        self.uploads == 0 && deleted.iter().all(|deleted| deleted.count == 0)
+        let tags = self.retained.tags + self.retained.build_caches.count;
+        self.uploads == 0 && tags == 0 && deleted.iter().all(|deleted| deleted.count == 0)
     }
 }
 
@@ -57,7 +60,7 @@ impl Collector {
     /// A collector for this database and these objects.
     pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
         let pace = Pace::new(rules.share);
-        Self(House { metadata, storage, rules, clock: Clock::default(), pace })
+        Self(House { metadata, storage, rules, clock: Clock::default(), pace, walks: Walks::default() })
     }
 
     /// One pass over all steps, until none of them finds anything more to do.
@@ -82,6 +85,9 @@ impl Collector {
         collected.uploads = uploads::expire(&self.0).await?;
         uploads::forget_deleted(&self.0).await?;
         self.add_up_usage().await?;
+        if let Err(error) = retention::look_through(&self.0, &mut collected.retained).await {
+            return self.stopped_by(error, collected).await;
+        }
         collected.manifests = self.0.all(Step::Manifests).await?;
         collected.grants = self.0.all(Step::Grants).await?;
         collected.blobs = self.0.all(Step::Blobs).await?;
@@ -92,6 +98,17 @@ impl Collector {
         }
         collected.overdue = self.0.metadata.overdue_for().await?;
         Ok(collected)
+    }
+
+    /// A pass that its rules of retention have ended.
+    async fn stopped_by(&self, error: Error, mut collected: Collected) -> Result<Collected, Error> {
+        match error {
+            Error::TooMuch => {
+                collected.halt = self.halt().await?;
+                Ok(collected)
+            }
+            error => Err(error),
+        }
     }
 
     /// The first half of a step: reads what is due, and decides; none where nothing is due.

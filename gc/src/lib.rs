@@ -15,6 +15,7 @@ mod place;
 mod preview;
 #[cfg(test)]
 mod races;
+mod retention;
 mod rules;
 mod scrub;
 mod steps;
@@ -24,7 +25,8 @@ mod verdict;
 pub use collector::{Collected, Collector, Halt};
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
-pub use preview::{Going, Preview, Share, Staying, preview, why};
+pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
+pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
 pub use scrub::{Damage, ScrubReport, ScrubRules, Scrubber, unread_for};
 pub use steps::{Findings, Step};
@@ -34,6 +36,7 @@ use clock::Clock;
 use longshore_metadata::Metadata;
 use longshore_storage::Storage;
 use pace::Pace;
+use retention::Walks;
 use steps::Sorted;
 
 /// An error of a step. What the step had done before stays done; the next pass goes on.
@@ -64,6 +67,7 @@ struct House {
     rules: Rules,
     clock: Clock,
     pace: Pace,
+    walks: Walks,
 }
 
 /// Reviews that are read, and ended, together: few, so that no writer waits for long.

@@ -5,7 +5,7 @@ use longshore_metadata::{
     CommitOutcome, CommitUpload, ConnectOptions, Lifetimes, Metadata, NamedBlob, NewUpload, PutManifest,
     PutManifestOutcome, StoredContent, UploadAddress, UploadId,
 };
-use longshore_oci::{Algorithm, Digest, RepositoryName};
+use longshore_oci::{Algorithm, Digest, ImmutableTags, RepositoryName};
 use longshore_storage::{BlobHasher, Error as StorageError, FileStore, ObjectKey, Storage};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use std::{
@@ -109,6 +109,7 @@ impl Place {
             children: Vec::new(),
             tags: Vec::new(),
             pushed_by: None,
+            immutable: ImmutableTags::default(),
             allow_absent: false,
         }
     }

@@ -1,11 +1,15 @@
 //! What would go, when, and why the rest stays: the collector's own facts and verdicts, followed to their end without
 //! deleting anything.
 //!
-//! Whatever may go is in the queue, or is kept only by what is: so this is work in proportion to garbage too.
+//! Whatever may go is in the queue, or is kept only by what is, or by a tag that a rule deletes: so this is work in proportion
+//! to garbage, and to the tags that rules are for.
 
-use crate::{Error, Reason, Rules, Verdict, verdict};
-use longshore_metadata::{KeptManifest, Metadata, NeededBlob, Review, ReviewPage, WaitingBytes};
-use longshore_oci::{Digest, RepositoryName};
+use crate::retention::Survey;
+use crate::{Error, Pace, Reason, RetentionRule, Rules, TagVerdict, Verdict, verdict};
+use longshore_metadata::{
+    KeptManifest, Metadata, NeededBlob, OldGeneration, Review, ReviewPage, TagFacts, WaitingBytes,
+};
+use longshore_oci::{Digest, RepositoryName, Tag};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::SystemTime,
@@ -17,6 +21,8 @@ const PAGE: u32 = 500;
 /// What a collection would do.
 #[derive(Debug, Default)]
 pub struct Preview {
+    /// Tags that would go by a rule.
+    pub tags: Vec<GoingTag>,
     /// Manifests that would go, with what goes with them.
     pub going: Vec<Going>,
     /// Manifests that would go if nothing happened, and why they stay until when.
@@ -38,6 +44,21 @@ pub struct Share {
     pub blobs: u64,
     /// The bytes of both.
     pub bytes: u64,
+}
+
+/// A tag that would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoingTag {
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its name.
+    pub tag: Tag,
+    /// What it names.
+    pub digest: Digest,
+    /// The rule by which it goes.
+    pub rule: String,
+    /// Whether the rule only reports. What follows is counted as if it did not.
+    pub is_only_reported: bool,
 }
 
 /// A manifest that would go.
@@ -84,44 +105,133 @@ pub async fn preview(metadata: &Metadata, rules: &Rules) -> Result<Preview, Erro
 
 /// The manifests that go, and those that go with them.
 async fn manifests(metadata: &Metadata, rules: &Rules, preview: &mut Preview) -> Result<Vec<Review>, Error> {
-    let mut all = Vec::new();
-    let mut after = Review::FIRST;
-    loop {
-        let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
-        let Some((last, _)) = page.found.last() else { break };
-        after = *last;
-        for (review, facts) in page.found {
-            let verdict = verdict::of_manifest(facts.as_ref(), rules, page.now);
-            match (verdict, facts) {
-                (Verdict::Goes, Some(facts)) => {
-                    preview.lose_manifest(facts.repository, facts.digest, facts.size, facts.untagged_since);
-                    all.push(review.thing());
-                }
-                (Verdict::Until(until, reason), Some(facts)) => {
-                    let (repository, digest) = (facts.repository, facts.digest);
-                    preview.staying.push(Staying { repository, digest, until, reason });
-                }
-                _ => {}
-            }
-        }
+    let mut losses = Losses::default();
+    for repository in concerned(metadata, rules).await? {
+        losses.lose_tags(metadata, rules, &repository, preview).await?;
     }
-    let mut kept: HashMap<Review, u64> = HashMap::new();
-    let mut seen: HashSet<Review> = all.iter().copied().collect();
+    losses.lose_unkept(metadata, rules, preview).await?;
+    losses.follow_tags(metadata, preview).await?;
     let mut begin = 0;
-    while begin < all.len() {
-        let end = all.len().min(begin + PAGE as usize);
-        for manifest in metadata.manifests_kept_by(&all[begin..end]).await? {
-            let lost = kept.entry(manifest.review).or_default();
-            *lost += 1;
-            let KeptManifest { review, repository, digest, size, keepers } = manifest;
-            if *lost == keepers && seen.insert(review) {
-                preview.lose_manifest(repository, digest, size, None);
-                all.push(review);
-            }
+    while begin < losses.all.len() {
+        let end = losses.all.len().min(begin + PAGE as usize);
+        for manifest in metadata.manifests_kept_by(&losses.all[begin..end]).await? {
+            losses.lose_keeper(manifest, 1, preview);
         }
         begin = end;
     }
-    Ok(all)
+    Ok(losses.all)
+}
+
+/// The repositories that rules of retention are for.
+async fn concerned(metadata: &Metadata, rules: &Rules) -> Result<Vec<RepositoryName>, Error> {
+    let mut concerned = Vec::new();
+    if rules.retention.rules.is_empty() {
+        return Ok(concerned);
+    }
+    let mut after = String::new();
+    loop {
+        let names = metadata.list_repositories(&after, PAGE).await?;
+        let Some(last) = names.last() else { return Ok(concerned) };
+        after = last.to_string();
+        concerned.extend(names.into_iter().filter(|repository| rules.retention.concerns(repository)));
+    }
+}
+
+/// Manifests, and what they lose.
+#[derive(Debug, Default)]
+struct Losses {
+    /// Those that go, in the order in which that was found.
+    all: Vec<Review>,
+    seen: HashSet<Review>,
+    /// Tags, indexes and subjects that kept it and go.
+    keepers: HashMap<Review, u64>,
+}
+
+impl Losses {
+    fn lose_keeper(&mut self, manifest: KeptManifest, lost: u64, preview: &mut Preview) {
+        let KeptManifest { review, repository, digest, size, keepers } = manifest;
+        let all_lost = self.keepers.entry(review).or_default();
+        *all_lost += lost;
+        if *all_lost >= keepers && self.seen.insert(review) {
+            preview.lose_manifest(repository, digest, size, None);
+            self.all.push(review);
+        }
+    }
+
+    /// The tags of a repository that go by a rule, and the build caches that tags no longer need.
+    async fn lose_tags(
+        &mut self,
+        metadata: &Metadata,
+        rules: &Rules,
+        repository: &RepositoryName,
+        preview: &mut Preview,
+    ) -> Result<(), Error> {
+        let retention = &rules.retention;
+        let survey = Survey::read(metadata, retention, repository, Pace::new(100), None).await?;
+        let caches = retention.build_caches(repository);
+        let mut after = String::new();
+        loop {
+            let page = metadata.tag_page(repository, &after, PAGE).await?;
+            let Some(last) = page.tags.last() else { return Ok(()) };
+            after = last.tag.to_string();
+            for facts in page.tags {
+                if let Some(rule) = survey.verdict(&facts, page.now).goes_by() {
+                    *self.keepers.entry(facts.manifest).or_default() += 1;
+                    preview.lose_tag(repository, facts, rule);
+                } else if let (true, Some((_, kept))) = (facts.is_build_cache, caches) {
+                    for old in metadata.old_generations(repository, &facts.tag, kept).await? {
+                        self.lose_generation(old, preview);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lose_generation(&mut self, old: OldGeneration, preview: &mut Preview) {
+        let review = old.condemned.review.thing();
+        if self.seen.insert(review) {
+            let since = Some(old.condemned.untagged_since);
+            preview.lose_manifest(old.condemned.repository, old.digest, old.size, since);
+            self.all.push(review);
+        }
+    }
+
+    /// The manifests that wait in the queue and go by themselves.
+    async fn lose_unkept(&mut self, metadata: &Metadata, rules: &Rules, preview: &mut Preview) -> Result<(), Error> {
+        let mut after = Review::FIRST;
+        loop {
+            let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
+            let Some((last, _)) = page.found.last() else { return Ok(()) };
+            after = *last;
+            for (review, facts) in page.found {
+                let verdict = verdict::of_manifest(facts.as_ref(), rules, page.now);
+                let Some(facts) = facts.filter(|_| !self.seen.contains(&review.thing())) else { continue };
+                match verdict {
+                    Verdict::Goes => {
+                        preview.lose_manifest(facts.repository, facts.digest, facts.size, facts.untagged_since);
+                        self.seen.insert(review.thing());
+                        self.all.push(review.thing());
+                    }
+                    Verdict::Until(until, reason) => {
+                        let (repository, digest) = (facts.repository, facts.digest);
+                        preview.staying.push(Staying { repository, digest, until, reason });
+                    }
+                    Verdict::Kept(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The manifests that lose their last tag.
+    async fn follow_tags(&mut self, metadata: &Metadata, preview: &mut Preview) -> Result<(), Error> {
+        let named: Vec<Review> = self.keepers.keys().copied().collect();
+        for page in named.chunks(PAGE as usize) {
+            for manifest in metadata.manifests_with_keepers(page).await? {
+                self.lose_keeper(manifest, 0, preview);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Holds on blobs, and what they lose.
@@ -199,6 +309,11 @@ async fn loose_blobs(metadata: &Metadata, preview: &mut Preview) -> Result<(), E
 }
 
 impl Preview {
+    fn lose_tag(&mut self, repository: &RepositoryName, facts: TagFacts, rule: &RetentionRule) {
+        let (repository, rule, is_only_reported) = (repository.clone(), rule.name.clone(), rule.dry_run);
+        self.tags.push(GoingTag { repository, tag: facts.tag, digest: facts.digest, rule, is_only_reported });
+    }
+
     fn lose_manifest(&mut self, repository: RepositoryName, digest: Digest, size: u64, since: Option<SystemTime>) {
         for share in [self.repositories.entry(repository.clone()).or_default(), &mut self.freed] {
             share.manifests += 1;
@@ -228,4 +343,19 @@ pub async fn why(
     let now = metadata.collection_state().await?.now;
     let facts = metadata.manifest_facts(repository, digest).await?;
     Ok(facts.map(|facts| verdict::of_manifest(Some(&facts), rules, now)))
+}
+
+/// What rules of retention say of a tag; none where there is no such tag.
+///
+/// # Errors
+/// [`Error::Metadata`] where the database fails.
+pub async fn why_tag<'rules>(
+    metadata: &Metadata,
+    rules: &'rules Rules,
+    repository: &'rules RepositoryName,
+    tag: &Tag,
+) -> Result<Option<TagVerdict<'rules>>, Error> {
+    let survey = Survey::read(metadata, &rules.retention, repository, Pace::new(100), None).await?;
+    let found = metadata.tag_facts(repository, tag).await?;
+    Ok(found.map(|(now, facts)| survey.verdict(&facts, now)))
 }

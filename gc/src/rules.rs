@@ -1,5 +1,6 @@
 //! What the operator decides.
 
+use crate::Retention;
 use longshore_metadata::Breaker;
 use std::time::Duration;
 
@@ -12,11 +13,18 @@ pub struct Rules {
     pub breaker: Breaker,
     /// Of a hundred parts of the time, how many the collector works: the others belong to everybody else.
     pub share: u8,
+    /// Which tags stay.
+    pub retention: Retention,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self { undo: DAY * 7, breaker: Breaker { percent: 10, floor: 1000 }, share: 50 }
+        Self {
+            undo: DAY * 7,
+            breaker: Breaker { percent: 10, floor: 1000 },
+            share: 50,
+            retention: Retention::default(),
+        }
     }
 }

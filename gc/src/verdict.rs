@@ -64,7 +64,7 @@ pub(crate) fn of_manifest(facts: Option<&ManifestFacts>, rules: &Rules, now: Sys
         return Verdict::Kept(keeper.unwrap_or(Reason::Recent));
     };
     let last = facts.last_pulled_at.map_or(untagged_since, |pulled| pulled.max(untagged_since));
-    let until = last.max(facts.pushed_at) + rules.undo;
+    let until = last.max(facts.pushed_at) + rules.retention.untagged_after(&facts.repository, rules.undo);
     if until > now { Verdict::Until(until, Reason::Recent) } else { Verdict::Goes }
 }
 

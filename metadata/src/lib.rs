@@ -27,6 +27,7 @@ mod pulls;
 mod quotas;
 mod reads;
 mod records;
+mod retention;
 mod scrub;
 mod sqlite;
 
@@ -48,10 +49,11 @@ pub use records::{
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
 pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
+pub use retention::{CondemnedTag, DeleteManifest, GuardedDelete, OldGeneration, TagFacts, TagPage, TagsOutcome};
 
 use cache::Cache;
 use garbage::Kind;
-use longshore_oci::{Digest, RepositoryName, Tag};
+use longshore_oci::{Digest, ImmutableTags, RepositoryName, Tag};
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -278,7 +280,17 @@ impl Metadata {
         digest: &Digest,
         by: Option<&str>,
     ) -> Result<DeleteOutcome> {
-        on_engine!(self.delete_manifest(repository, digest, by))
+        let (repository, by) = (repository.clone(), by.map(str::to_owned));
+        let delete = DeleteManifest { repository, digest: *digest, by, immutable: ImmutableTags::default() };
+        match self.delete_manifest_unless_immutable(delete).await? {
+            GuardedDelete::Ended(outcome) => Ok(outcome),
+            GuardedDelete::Immutable { .. } => Ok(DeleteOutcome::Unknown),
+        }
+    }
+
+    /// Deletes the manifest and the tags that name it, unless one of these may not go.
+    pub async fn delete_manifest_unless_immutable(&self, delete: DeleteManifest) -> Result<GuardedDelete> {
+        on_engine!(self.delete_manifest(delete))
     }
 
     /// Deletes the tag only. False where there was none.
@@ -367,6 +379,11 @@ impl Metadata {
         on_engine!(self.manifests_kept_by(keepers))
     }
 
+    /// These manifests, each with how much keeps it.
+    pub async fn manifests_with_keepers(&self, manifests: &[Review]) -> Result<Vec<KeptManifest>> {
+        on_engine!(self.manifests_with_keepers(manifests))
+    }
+
     /// The blobs that these manifests need: once for each manifest.
     pub async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
         on_engine!(self.blobs_needed_by(manifests))
@@ -453,5 +470,51 @@ impl Metadata {
     /// Forgets condemned keys whose bytes are gone.
     pub async fn drop_tombstones(&self, keys: Vec<String>) -> Result<()> {
         on_engine!(self.drop_tombstones(keys))
+    }
+
+    /// Repositories that nobody has looked through for `interval`, in byte order, after `after`.
+    pub async fn repositories_to_look_through(
+        &self,
+        after: &str,
+        interval: Duration,
+        limit: u32,
+    ) -> Result<Vec<RepositoryName>> {
+        on_engine!(self.repositories_to_look_through(after, interval, limit))
+    }
+
+    /// Takes the repository to look through: false where somebody has done so within `interval`.
+    pub async fn look_through(&self, repository: &RepositoryName, interval: Duration) -> Result<bool> {
+        on_engine!(self.look_through(repository, interval))
+    }
+
+    /// A page of a repository's tags as rules look at them, in byte order, after `after`.
+    pub async fn tag_page(&self, repository: &RepositoryName, after: &str, limit: u32) -> Result<TagPage> {
+        on_engine!(self.tag_page(repository, after, limit))
+    }
+
+    /// A tag as rules look at it, and when it was read.
+    pub async fn tag_facts(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<(SystemTime, TagFacts)>> {
+        on_engine!(self.tag_facts(repository, tag))
+    }
+
+    /// Deletes those of the repository's tags that were not pushed, moved or pulled since they were found; unless that
+    /// were too many.
+    pub async fn delete_tags(
+        &self,
+        repository: &RepositoryName,
+        tags: Vec<CondemnedTag>,
+        breaker: Breaker,
+    ) -> Result<TagsOutcome> {
+        on_engine!(self.delete_tags(repository, tags, breaker))
+    }
+
+    /// The build caches that the tag named before the last `kept` manifests, and that nothing keeps, newest first.
+    pub async fn old_generations(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        kept: u32,
+    ) -> Result<Vec<OldGeneration>> {
+        on_engine!(self.old_generations(repository, tag, kept))
     }
 }

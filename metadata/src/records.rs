@@ -1,7 +1,7 @@
 //! What goes into the database and what comes out, in the registry's own words: no SQL types here.
 
 use bytes::Bytes;
-use longshore_oci::{Digest, RepositoryName, Tag};
+use longshore_oci::{Digest, ImmutableTags, RepositoryName, Tag};
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -303,6 +303,8 @@ pub struct PutManifest {
     pub children: Vec<Digest>,
     /// Tags that are to name it.
     pub tags: Vec<Tag>,
+    /// Those of the tags that are among these may not move: where one names another manifest, nothing is stored.
+    pub immutable: ImmutableTags,
     /// By whom.
     pub pushed_by: Option<String>,
     /// Whether it may name what is not here.
@@ -318,6 +320,13 @@ pub enum PutManifestOutcome {
     Absent {
         /// Blobs and children that are missing, in the manifest's order.
         digests: Vec<Digest>,
+    },
+    /// One of its tags may not move and names another manifest: nothing was written.
+    Immutable {
+        /// The tag.
+        tag: Tag,
+        /// What it names.
+        digest: Digest,
     },
 }
 

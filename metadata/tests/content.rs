@@ -5,7 +5,7 @@ use longshore_metadata::{
     CommitOutcome, CommitUpload, NamedBlob, NewUpload, PutInlineBlob, PutManifest, PutManifestOutcome, StoredContent,
     UploadAddress,
 };
-use longshore_oci::{Algorithm, Digest, RepositoryName, Tag};
+use longshore_oci::{Algorithm, Digest, ImmutableTags, RepositoryName, Tag};
 use std::time::Duration;
 
 /// How long an upload session stays without a new byte.
@@ -44,6 +44,7 @@ pub(crate) fn manifest(repository_name: &str, body: &str) -> PutManifest {
         children: Vec::new(),
         tags: Vec::new(),
         pushed_by: None,
+        immutable: ImmutableTags::default(),
         allow_absent: false,
     }
 }

@@ -4,8 +4,10 @@
 use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::Database;
 use crate::finish::finish;
+use crate::immutable::guarded;
 use longshore_metadata::{
-    DeleteOutcome, FinishOutcome, FinishUpload, ManifestPulls, MountOutcome, PutManifestOutcome, TagPulls,
+    Breaker, CondemnedTag, DeleteOutcome, FinishOutcome, FinishUpload, ManifestPulls, MountOutcome, PutManifestOutcome,
+    TagPulls, TagsOutcome,
 };
 use sqlx::{Postgres, Transaction};
 use std::time::Duration;
@@ -320,4 +322,67 @@ async fn pull_statistics_take_rows_in_one_order() {
     assert_eq!(database.inside.texts(free).await, ["d", "e"], "it has those before the one that it waits for");
     other.commit().await.unwrap();
     assert_eq!(recording.await.unwrap().unwrap(), 5);
+}
+
+/// The other push has the tag and has not ended yet: whoever comes meanwhile waits, and is told what it names then.
+#[tokio::test]
+async fn a_first_push_of_an_immutable_tag_waits_for_another() {
+    for ends_well in [true, false] {
+        let database = Database::postgres().await;
+        database.push(manifest("app", "first")).await;
+        let mut other = begin(&database).await;
+        execute(&mut other, "SELECT pg_advisory_xact_lock(hashtextextended('app v1', 0))").await;
+        execute(
+            &mut other,
+            "INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
+            SELECT repository_id, 'v1', id, 0 FROM manifests",
+        )
+        .await;
+        execute(
+            &mut other,
+            "INSERT INTO tag_history (repository_id, tag, digest, changed_at) \
+            SELECT repository_id, 'v1', digest, 0 FROM manifests",
+        )
+        .await;
+        let metadata = database.metadata.clone();
+        let put = guarded(tagged(manifest("app", "second"), &["v1"]));
+        let pushing = begin_blocked(&database, async move { metadata.put_manifest(put).await }).await;
+        let expected = if ends_well {
+            other.commit().await.unwrap();
+            PutManifestOutcome::Immutable { tag: tag("v1"), digest: digest_of("first") }
+        } else {
+            other.rollback().await.unwrap();
+            PutManifestOutcome::Stored
+        };
+        assert_eq!(pushing.await.unwrap().unwrap(), expected);
+        database.assert_consistent().await;
+    }
+}
+
+/// A rule has read that nobody has pushed the tag for long, and comes to delete it while it is being pushed.
+#[tokio::test]
+async fn a_tag_that_moves_while_a_rule_comes_to_delete_it_stays() {
+    let database = Database::postgres().await;
+    database.push(tagged(manifest("app", "old"), &["latest"])).await;
+    database.push(manifest("app", "new")).await;
+    let (_, facts) = database.metadata.tag_facts(&repository("app"), &tag("latest")).await.unwrap().unwrap();
+    let condemned = vec![CondemnedTag { facts, by: "retention: rule".to_owned() }];
+    let mut other = begin(&database).await;
+    execute(&mut other, "UPDATE tags SET manifest_id = (SELECT MAX(id) FROM manifests), updated_at = updated_at + 1")
+        .await;
+    execute(
+        &mut other,
+        "INSERT INTO tag_history (repository_id, tag, digest, changed_at) \
+        SELECT repository_id, 'latest', digest, 0 FROM manifests ORDER BY id DESC LIMIT 1",
+    )
+    .await;
+    let metadata = database.metadata.clone();
+    let breaker = Breaker { percent: 100, floor: 0 };
+    let deleting = async move { metadata.delete_tags(&repository("app"), condemned, breaker).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    other.commit().await.unwrap();
+    assert_eq!(deleting.await.unwrap().unwrap(), TagsOutcome::Deleted(0));
+    let left = database.metadata.find_tag(&repository("app"), &tag("latest")).await.unwrap().unwrap();
+    assert_eq!(left.digest, digest_of("new"));
+    database.assert_consistent().await;
 }

@@ -13,6 +13,8 @@ mod pattern;
 mod reference;
 mod referrers;
 mod tag;
+mod tag_pattern;
+mod tag_rules;
 mod text_serde;
 
 pub use descriptor::Descriptor;
@@ -26,3 +28,5 @@ pub use pattern::{PatternError, RepositoryPattern};
 pub use reference::{Reference, ReferenceError};
 pub use referrers::{ReferrersIndex, descriptors_of_index};
 pub use tag::{Tag, TagError};
+pub use tag_pattern::{TagPattern, TagPatternError};
+pub use tag_rules::{ImmutableRule, ImmutableTags, TagScope};

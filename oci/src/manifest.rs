@@ -29,7 +29,7 @@ pub struct Manifest {
     pub media_type: MediaType,
     /// The `artifactType` as written in it; an empty one counts as absent.
     pub artifact_type: Option<String>,
-    /// The type of the config of an image.
+    /// The type of the config of an image; and of a BuildKit cache that is an index, where the config is an entry.
     pub config_media_type: Option<String>,
     /// The manifest that this one refers to.
     pub subject: Option<Descriptor>,
@@ -41,6 +41,9 @@ pub struct Manifest {
     /// blobs here.
     pub children: Vec<Descriptor>,
 }
+
+/// The type of the config of a cache that BuildKit has exported.
+const BUILD_CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// A blob that a manifest points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +128,8 @@ impl Manifest {
             }
             ManifestKind::Index => {
                 manifest.children = unique_children(collector.required_descriptors(&fields, "manifests")?);
+                let is_cache = manifest.children.iter().any(|child| child.media_type.as_str() == BUILD_CACHE_CONFIG);
+                manifest.config_media_type = is_cache.then(|| BUILD_CACHE_CONFIG.to_owned());
             }
             ManifestKind::Artifact => manifest.blobs = blobs_of(collector.descriptors(&fields, "blobs")?),
         }

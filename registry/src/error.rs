@@ -2,7 +2,7 @@
 
 use crate::BodyError;
 use longshore_metadata::UploadId;
-use longshore_oci::{Digest, ManifestError, Reference, RepositoryName};
+use longshore_oci::{Digest, ManifestError, Reference, RepositoryName, Tag};
 
 /// An error of the registry. The texts are for the client: they say what to change and name nothing of the inside.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +99,26 @@ pub enum Error {
         digest: Digest,
         /// The index.
         by: Digest,
+    },
+    /// The tag may not move, and names another manifest.
+    #[error("tag {tag} names {digest} and is immutable by the rule {rule:?} of this registry: push under another tag")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// What it names.
+        digest: Digest,
+        /// By which rule.
+        rule: String,
+    },
+    /// The tag may not go, nor what it names.
+    #[error(
+        "tag {tag} is immutable by the rule {rule:?} of this registry: neither it nor what it names can be deleted"
+    )]
+    TagUndeletable {
+        /// The tag.
+        tag: Tag,
+        /// By which rule.
+        rule: String,
     },
     /// More tags than one push may set.
     #[error("one push may set at most {limit} tags")]

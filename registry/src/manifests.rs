@@ -2,7 +2,9 @@
 
 use crate::{Error, Purpose, Registry, Result, Rules};
 use bytes::Bytes;
-use longshore_metadata::{DeleteOutcome, ManifestRecord, NamedBlob, PutManifest, PutManifestOutcome};
+use longshore_metadata::{
+    DeleteManifest, DeleteOutcome, GuardedDelete, ManifestRecord, NamedBlob, PutManifest, PutManifestOutcome,
+};
 use longshore_oci::{Algorithm, BlobReference, Digest, Manifest, Reference, RepositoryName, Tag};
 use std::sync::Arc;
 
@@ -58,6 +60,10 @@ impl Registry {
         match self.metadata.put_manifest(put).await? {
             PutManifestOutcome::Stored => Ok(PushedManifest { digest, subject }),
             PutManifestOutcome::Absent { digests } => Err(Error::ManifestBlobUnknown { digests }),
+            PutManifestOutcome::Immutable { tag, digest } => {
+                let rule = self.immutable_by(repository, &tag);
+                Err(Error::TagImmutable { tag, digest, rule })
+            }
         }
     }
 
@@ -99,15 +105,44 @@ impl Registry {
         let unknown = || Error::ManifestUnknown { reference: reference.clone() };
         match reference {
             Reference::Tag(tag) => {
+                self.check_may_go(repository, tag).await?;
                 let deleted = self.metadata.delete_tag(repository, tag, by).await?;
                 if deleted { Ok(()) } else { Err(unknown()) }
             }
-            Reference::Digest(digest) => match self.metadata.delete_manifest(repository, digest, by).await? {
-                DeleteOutcome::Deleted => Ok(()),
-                DeleteOutcome::Unknown => Err(unknown()),
-                DeleteOutcome::InUse { by } => Err(Error::ManifestInUse { digest: *digest, by }),
-            },
+            Reference::Digest(digest) => {
+                let delete = DeleteManifest {
+                    repository: repository.clone(),
+                    digest: *digest,
+                    by: by.map(str::to_owned),
+                    immutable: self.rules.immutable_tags.clone(),
+                };
+                match self.metadata.delete_manifest_unless_immutable(delete).await? {
+                    GuardedDelete::Ended(DeleteOutcome::Deleted) => Ok(()),
+                    GuardedDelete::Ended(DeleteOutcome::Unknown) => Err(unknown()),
+                    GuardedDelete::Ended(DeleteOutcome::InUse { by }) => {
+                        Err(Error::ManifestInUse { digest: *digest, by })
+                    }
+                    GuardedDelete::Immutable { tag } => {
+                        let rule = self.immutable_by(repository, &tag);
+                        Err(Error::TagUndeletable { tag, rule })
+                    }
+                }
+            }
         }
+    }
+
+    /// A tag may go unless a rule says that it is immutable, or it is not there.
+    async fn check_may_go(&self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
+        let Some(rule) = self.rules.immutable_tags.rule_for(repository, tag) else { return Ok(()) };
+        match self.metadata.find_tag(repository, tag).await? {
+            Some(_) => Err(Error::TagUndeletable { tag: tag.clone(), rule: rule.to_owned() }),
+            None => Err(Error::ManifestUnknown { reference: Reference::Tag(tag.clone()) }),
+        }
+    }
+
+    /// The name of the rule by which the tag may not move.
+    fn immutable_by(&self, repository: &RepositoryName, tag: &Tag) -> String {
+        self.rules.immutable_tags.rule_for(repository, tag).unwrap_or_default().to_owned()
     }
 }
 
@@ -134,6 +169,7 @@ impl NewManifest {
             config_media_type: manifest.config_media_type,
             body: self.body.into(),
             tags: self.tags,
+            immutable: rules.immutable_tags.clone(),
             pushed_by,
             allow_absent: rules.allow_sparse,
         })

@@ -1,7 +1,7 @@
 //! What an operator decides about the registry's behaviour.
 
 use crate::{Error, Result};
-use longshore_oci::ManifestLimits;
+use longshore_oci::{ImmutableTags, ManifestLimits};
 use std::time::Duration;
 
 /// The rules of a registry.
@@ -17,6 +17,8 @@ pub struct Rules {
     pub manifest_limits: ManifestLimits,
     /// How many tags one push of a manifest by digest may set.
     pub tags_per_push: usize,
+    /// The tags that may not move.
+    pub immutable_tags: ImmutableTags,
     /// Whether a manifest may name blobs and manifests that are not here.
     pub allow_sparse: bool,
     /// How long an upload session stays without a new byte.

@@ -33,6 +33,7 @@ fn rules() -> Rules {
         manifest_max: 4 * MIB,
         manifest_limits: ManifestLimits::default(),
         tags_per_push: 10,
+        immutable_tags: longshore_oci::ImmutableTags::default(),
         allow_sparse: false,
         upload_lifetime: LIFETIME,
         page_max: 100,

@@ -125,6 +125,11 @@ impl From<Error> for ApiError {
             Error::ManifestInUse { by, .. } => told(ErrorCode::Denied)
                 .with_status(StatusCode::METHOD_NOT_ALLOWED)
                 .with_detail(json!({ "index": by.to_string() })),
+            Error::TagImmutable { tag, digest, rule } => told(ErrorCode::Denied)
+                .with_detail(json!({ "tag": tag.as_str(), "digest": digest.to_string(), "rule": rule })),
+            Error::TagUndeletable { tag, rule } => told(ErrorCode::Denied)
+                .with_status(StatusCode::METHOD_NOT_ALLOWED)
+                .with_detail(json!({ "tag": tag.as_str(), "rule": rule })),
             Error::TooManyTags { .. } => told(ErrorCode::ManifestInvalid).with_status(StatusCode::URI_TOO_LONG),
             Error::Body(BodyError::Idle { .. }) => {
                 told(ErrorCode::BlobUploadInvalid).with_status(StatusCode::REQUEST_TIMEOUT)

@@ -25,7 +25,7 @@ fn unknown_keys() {
     assert_complaint(
         "redis: {}\n",
         "longshore.yaml:1:1: unknown key \"redis\": \
-         the sections are auth, database, gc, http, limits, log, manifests, metrics, storage",
+         the sections are auth, database, gc, http, immutable_tags, limits, log, manifests, metrics, retention, storage",
     );
     assert_complaint(
         "http.address: 127.0.0.1:5000\n",

@@ -138,9 +138,13 @@ gc:
   object_delay: 1h
   undo: 7d
   breaker: 10
+  retention_interval: 1h
+  tag_breaker: 50
   share: 50
   scrub_period: 30d
   scrub_rate: 64MiB
+retention: []
+immutable_tags: []
 log:
   level: info
   format: auto

@@ -5,7 +5,7 @@
 use super::*;
 use crate::{BlobContent, BlobRecord, ConnectOptions, Engine, Lifetimes, Metadata, PutInlineBlob, PutManifest, Result};
 use bytes::Bytes;
-use longshore_oci::Algorithm;
+use longshore_oci::{Algorithm, ImmutableTags};
 use longshore_tests::postgres::Postgres;
 
 fn app() -> RepositoryName {
@@ -34,6 +34,7 @@ fn manifest(body: &str, tags: &[&str]) -> PutManifest {
         children: Vec::new(),
         tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
         pushed_by: None,
+        immutable: ImmutableTags::default(),
         allow_absent: false,
     }
 }

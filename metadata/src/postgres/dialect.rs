@@ -75,7 +75,21 @@ macro_rules! review_list {
     };
 }
 
+/// Lets nobody else who asks for the same go on until the transaction ends.
+macro_rules! lock_text {
+    ($text:literal) => {
+        concat!("pg_advisory_xact_lock(hashtextextended(", $text, ", 0))")
+    };
+}
+
+/// The value of an annotation, from a column that holds them as a JSON object; NULL where there is none.
+macro_rules! annotation {
+    ($annotations:literal, $key:literal) => {
+        concat!("CAST(", $annotations, " AS json) ->> '", $key, "'")
+    };
+}
+
 pub(super) use {
-    digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, review_list, skip_locked,
-    text_list, unhex,
+    annotation, digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, lock_text,
+    review_list, skip_locked, text_list, unhex,
 };

@@ -13,14 +13,16 @@ statements! {
     SEEN = "UPDATE gc_state SET seen_at = (SELECT now FROM clock) WHERE id = 1";
     HOLD = "UPDATE gc_state SET seen_at = (SELECT now FROM clock), \
         resume_at = (SELECT c.now + l.promise FROM clock c CROSS JOIN lifetimes l) WHERE id = 1";
-    RESUME = "UPDATE gc_state SET window_began = (SELECT now FROM clock), deleted = 0, is_allowed = 1, \
+    RESUME = "UPDATE gc_state SET window_began = (SELECT now FROM clock), deleted = 0, tags_deleted = 0, is_allowed = 1, \
         stopped_at = NULL, stopped_why = NULL, seen_at = (SELECT now FROM clock), resume_at = 0 WHERE id = 1";
-    LOCK = concat!("SELECT c.now, s.window_began, s.blobs, s.deleted, s.is_allowed, s.stopped_why \
+    LOCK = concat!("SELECT c.now, s.window_began, s.blobs, s.deleted, s.tags, s.tags_deleted, s.is_allowed, s.stopped_why \
         FROM gc_state s CROSS JOIN clock c WHERE s.id = 1", for_update_of!("s"));
-    NEW_WINDOW = "UPDATE gc_state SET window_began = (SELECT now FROM clock), blobs = NULL, deleted = 0, is_allowed = 0 \
-        WHERE id = 1";
-    COUNT = "UPDATE gc_state SET blobs = deleted + (SELECT count(*) FROM blobs) WHERE id = 1 RETURNING blobs";
-    DELETED = "UPDATE gc_state SET deleted = deleted + $1 WHERE id = 1";
+    NEW_WINDOW = "UPDATE gc_state SET window_began = (SELECT now FROM clock), blobs = NULL, deleted = 0, \
+        tags = NULL, tags_deleted = 0, is_allowed = 0 WHERE id = 1";
+    COUNT_BLOBS = "UPDATE gc_state SET blobs = deleted + (SELECT count(*) FROM blobs) WHERE id = 1 RETURNING blobs";
+    COUNT_TAGS = "UPDATE gc_state SET tags = tags_deleted + (SELECT count(*) FROM tags) WHERE id = 1 RETURNING tags";
+    BLOBS_DELETED = "UPDATE gc_state SET deleted = deleted + $1 WHERE id = 1";
+    TAGS_DELETED = "UPDATE gc_state SET tags_deleted = tags_deleted + $1 WHERE id = 1";
     STOP = "UPDATE gc_state SET stopped_at = (SELECT now FROM clock), stopped_why = $1 WHERE id = 1";
 }
 
@@ -37,39 +39,77 @@ struct LockedState {
     window_began: i64,
     blobs: Option<i64>,
     deleted: i64,
+    tags: Option<i64>,
+    tags_deleted: i64,
     is_allowed: i64,
     stopped_why: Option<String>,
 }
 
-/// Whether so many more blobs may be deleted; where they would be too many, collection is stopped from now on. Deletes of
-/// blobs wait for each other here: there is one budget for all replicas.
-pub(super) async fn allow(connection: &mut Connection, breaker: Breaker, count: u64) -> Result<bool> {
+/// What only so many of may be deleted in a day.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Counted {
+    /// That no repository holds.
+    Blobs,
+    /// By a rule.
+    Tags,
+}
+
+impl Counted {
+    /// How many there were, as far as anybody has counted, and how many of them were deleted since.
+    fn of(self, state: &LockedState) -> (Option<i64>, i64) {
+        match self {
+            Self::Blobs => (state.blobs, state.deleted),
+            Self::Tags => (state.tags, state.tags_deleted),
+        }
+    }
+
+    fn statements(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Blobs => (COUNT_BLOBS, BLOBS_DELETED),
+            Self::Tags => (COUNT_TAGS, TAGS_DELETED),
+        }
+    }
+
+    fn why(self, deleted: i64, all: i64, percent: u8) -> String {
+        match self {
+            Self::Blobs => {
+                format!("it would have deleted {deleted} of {all} blobs within a day, more than {percent} %")
+            }
+            Self::Tags => format!(
+                "the rules of retention would have deleted {deleted} of {all} tags within a day, more than {percent} %"
+            ),
+        }
+    }
+}
+
+/// Whether so many more may be deleted; where they would be too many, collection is stopped from now on. Deletes wait for
+/// each other here: there is one budget for all replicas.
+pub(super) async fn allow(connection: &mut Connection, counted: Counted, breaker: Breaker, count: u64) -> Result<bool> {
     let mut state: LockedState = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
     if state.stopped_why.is_some() {
         return Ok(false);
     }
     if state.now - state.window_began >= microseconds(WINDOW) || state.now < state.window_began {
         sqlx::query(NEW_WINDOW).execute(&mut *connection).await?;
-        state = LockedState { blobs: None, deleted: 0, is_allowed: 0, ..state };
+        state = LockedState { blobs: None, deleted: 0, tags: None, tags_deleted: 0, is_allowed: 0, ..state };
     }
+    let (counted_before, deleted_before) = counted.of(&state);
+    let (count_all, add) = counted.statements();
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let deleted = state.deleted.saturating_add(count);
+    let deleted = deleted_before.saturating_add(count);
     let is_many = u64::try_from(deleted).unwrap_or_default() > breaker.floor && breaker.percent < 100;
     if is_many && state.is_allowed == 0 {
-        let blobs = match state.blobs {
-            Some(blobs) => blobs,
-            None => sqlx::query_scalar(COUNT).fetch_one(&mut *connection).await?,
+        let all = match counted_before {
+            Some(all) => all,
+            None => sqlx::query_scalar(count_all).fetch_one(&mut *connection).await?,
         };
-        if deleted.saturating_mul(100) > blobs.saturating_mul(breaker.percent.into()) {
-            let why = format!(
-                "it would have deleted {deleted} of {blobs} blobs within a day, more than {} %",
-                breaker.percent
-            );
+        if deleted.saturating_mul(100) > all.saturating_mul(breaker.percent.into()) {
+            let why = counted.why(deleted, all, breaker.percent);
             sqlx::query(STOP).bind(why).execute(connection).await?;
             return Ok(false);
         }
     }
-    sqlx::query(DELETED).bind(count).execute(connection).await?;
+    sqlx::query(add).bind(count).execute(connection).await?;
     Ok(true)
 }
 

@@ -6,7 +6,9 @@ use super::dialect::{digest_list, for_key_share, for_update};
 use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction, history, read, references, repositories};
 use crate::cache::Change;
-use crate::{DeleteOutcome, Error, ManifestRecord, PutManifest, PutManifestOutcome, Quotas, Result};
+use crate::{
+    DeleteManifest, DeleteOutcome, Error, GuardedDelete, ManifestRecord, PutManifest, PutManifestOutcome, Quotas, Result,
+};
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
 
@@ -141,6 +143,12 @@ impl Transaction for PutManifest {
     }
 
     async fn run(&self, connection: &mut Connection) -> Result<PutManifestOutcome> {
+        let is_immutable = |tag: &&Tag| self.immutable.rule_for(&self.repository, tag).is_some();
+        let immutable: Vec<&Tag> = self.tags.iter().filter(is_immutable).collect();
+        let another = references::hold_immutable(connection, &self.repository, &immutable, &self.digest).await?;
+        if let Some((tag, digest)) = another {
+            return Ok(PutManifestOutcome::Immutable { tag, digest });
+        }
         let mut links = find_links(connection, self).await?;
         if !links.damaged.is_empty() {
             return Ok(PutManifestOutcome::Absent { digests: links.damaged });
@@ -199,40 +207,39 @@ fn insert_links(batch: &mut Batch, statement: &'static str, manifest_id: i64, di
     }
 }
 
-struct Delete {
-    repository: RepositoryName,
-    digest: Digest,
-    by: Option<String>,
-}
-
-impl Transaction for Delete {
-    type Output = DeleteOutcome;
+impl Transaction for DeleteManifest {
+    type Output = GuardedDelete;
 
     /// Its tags go with it, whichever those are.
     fn changes(&self) -> Vec<Change> {
         vec![Change::Repository(self.repository.clone())]
     }
 
-    async fn run(&self, connection: &mut Connection) -> Result<DeleteOutcome> {
+    async fn run(&self, connection: &mut Connection) -> Result<GuardedDelete> {
         let row: Option<(i64, i64)> = sqlx::query_as(LOCK)
             .bind(self.repository.as_str())
             .bind(self.digest.to_bytes())
             .fetch_optional(&mut *connection)
             .await?;
         let Some((id, repository_id)) = row else {
-            return Ok(DeleteOutcome::Unknown);
+            return Ok(GuardedDelete::Ended(DeleteOutcome::Unknown));
         };
         let parent: Option<(Vec<u8>,)> =
             sqlx::query_as(PARENT_OF).bind(repository_id).bind(id).fetch_optional(&mut *connection).await?;
         if let Some((by,)) = parent {
-            return Ok(DeleteOutcome::InUse { by: digest(&by)? });
+            return Ok(GuardedDelete::Ended(DeleteOutcome::InUse { by: digest(&by)? }));
+        }
+        // With the manifest locked, no tag comes to name it.
+        let immutable = references::immutable_tag_of(connection, id, &self.repository, &self.immutable).await?;
+        if let Some(tag) = immutable {
+            return Ok(GuardedDelete::Immutable { tag });
         }
         references::delete_tags_of(connection, id, self.by.as_deref()).await?;
         let mut batch = Batch::default();
         history::keep_deleted(&mut batch, id, self.by.as_deref());
         batch.execute(connection).await?;
         sqlx::query(DELETE).bind(id).execute(connection).await?;
-        Ok(DeleteOutcome::Deleted)
+        Ok(GuardedDelete::Ended(DeleteOutcome::Deleted))
     }
 }
 
@@ -259,12 +266,7 @@ impl Store {
         })
     }
 
-    pub(crate) async fn delete_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        by: Option<&str>,
-    ) -> Result<DeleteOutcome> {
-        self.write(Delete { repository: repository.clone(), digest: *digest, by: by.map(str::to_owned) }).await
+    pub(crate) async fn delete_manifest(&self, delete: DeleteManifest) -> Result<GuardedDelete> {
+        self.write(delete).await
     }
 }

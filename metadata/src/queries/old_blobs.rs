@@ -3,6 +3,7 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{for_update, review_list, skip_locked};
+use super::garbage::Counted;
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued};
 use super::{Connection, Store, Transaction, garbage, repositories};
 use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Durability, Result, Review, ReviewPage, Reviewed};
@@ -85,7 +86,7 @@ impl Transaction for Delete {
             return Ok(BlobsOutcome::Deleted(Deleted::default()));
         }
         let count = gone.len() as u64;
-        if !garbage::allow(connection, self.breaker, count).await? {
+        if !garbage::allow(connection, Counted::Blobs, self.breaker, count).await? {
             return Ok(BlobsOutcome::Stopped);
         }
         let pairs = id_list(gone.iter().map(|(id, object_id, _)| (*id, *object_id)));

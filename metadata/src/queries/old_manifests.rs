@@ -23,6 +23,17 @@ macro_rules! facts {
     };
 }
 
+/// A manifest `m`, and how much keeps it.
+macro_rules! kept {
+    () => {
+        "SELECT m.id, r.name, m.digest, m.size, m.repository_id, \
+        (SELECT count(*) FROM tags t WHERE t.manifest_id = m.id) \
+        + (SELECT count(*) FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
+        + (SELECT count(*) FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
+            AS keepers "
+    };
+}
+
 statements! {
     DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, ", facts!(), "FROM clock c CROSS JOIN ", queued!("1"), " \
         LEFT JOIN manifests m ON m.id = q.id2 LEFT JOIN repositories r ON r.id = m.repository_id \
@@ -30,16 +41,13 @@ statements! {
     ONE = concat!("SELECT ", facts!(), "FROM repositories r JOIN manifests m ON m.repository_id = r.id \
         WHERE r.name = $1 AND m.digest = $2");
     // What an index names, and what refers to a subject: each with how much keeps it in all.
-    KEPT_BY = concat!("SELECT k.id, r.name, m.digest, m.size, m.repository_id, \
-        (SELECT count(*) FROM tags t WHERE t.manifest_id = m.id) \
-        + (SELECT count(*) FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
-        + (SELECT count(*) FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
-            AS keepers \
-        FROM (SELECT e.child_id AS id FROM ", review_list!("$1"), " l JOIN manifest_children e ON e.parent_id = l.id2 \
+    KEPT_BY = concat!(kept!(), "FROM (SELECT e.child_id AS id FROM ", review_list!("$1"), " l JOIN manifest_children e ON e.parent_id = l.id2 \
             WHERE e.child_id IS NOT NULL \
             UNION ALL SELECT f.id FROM ", review_list!("$1"), " l JOIN manifests s ON s.id = l.id2 \
             JOIN manifests f ON f.repository_id = s.repository_id AND f.subject_digest = s.digest) k \
         JOIN manifests m ON m.id = k.id JOIN repositories r ON r.id = m.repository_id ORDER BY k.id");
+    WITH_KEEPERS = concat!(kept!(), "FROM ", review_list!("$1"), " l JOIN manifests m ON m.id = l.id2 \
+        JOIN repositories r ON r.id = m.repository_id ORDER BY m.id");
     LOCK = concat!("SELECT m.id FROM manifests m WHERE m.id IN (SELECT id2 FROM ", review_list!("$1"),
         " l) ORDER BY m.id", skip_locked!());
     UNKEPT = concat!("SELECT m.id, m.size FROM ", review_list!("$1"), " l JOIN manifests m ON m.id = l.id2 \
@@ -148,9 +156,17 @@ impl Store {
     }
 
     pub(crate) async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
-        let list = json_list(keepers.iter().map(|keeper| (*keeper, 0)));
+        self.kept_manifests(KEPT_BY, keepers).await
+    }
+
+    pub(crate) async fn manifests_with_keepers(&self, manifests: &[Review]) -> Result<Vec<KeptManifest>> {
+        self.kept_manifests(WITH_KEEPERS, manifests).await
+    }
+
+    async fn kept_manifests(&self, statement: &'static str, list: &[Review]) -> Result<Vec<KeptManifest>> {
+        let list = json_list(list.iter().map(|review| (*review, 0)));
         let told: Result<Vec<KeptRow>> = read!(self.connections, connection => {
-            let asked = sqlx::query_as(KEPT_BY).bind(&list);
+            let asked = sqlx::query_as(statement).bind(&list);
             Ok(asked.fetch_all(connection).await?)
         });
         let rows = told?;

@@ -1,11 +1,11 @@
 //! What points at manifests: tags with their history, and referrers. Pages are range scans of an index.
 
 use super::blobs::{digest, json_list, size, stored_size};
-use super::dialect::digest_list;
+use super::dialect::{digest_list, lock_text, text_list};
 use super::{Batch, Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
-use longshore_oci::{Digest, RepositoryName, Tag};
+use longshore_oci::{Digest, ImmutableTags, RepositoryName, Tag};
 
 statements! {
     LIST_TAGS = "SELECT name FROM tags WHERE repository_id = $1 AND name > $2 ORDER BY name LIMIT $3";
@@ -22,6 +22,13 @@ statements! {
     DELETE_TAG = "DELETE FROM tags WHERE repository_id = $1 AND name = $2";
     RECORD_DELETE = "INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by) \
         VALUES ($1, $2, NULL, (SELECT now FROM clock), $3)";
+    TAGS_OF = "SELECT name FROM tags WHERE manifest_id = $1 ORDER BY name";
+    // In one order for all, so that two of them cannot hold each other up.
+    LOCK_NAMES = concat!("SELECT ", lock_text!("l.name"), " AS locked FROM (SELECT v.value AS name FROM ",
+        text_list!("$1"), " v ORDER BY v.value) l");
+    NAMES_ANOTHER = concat!("SELECT t.name, m.digest FROM repositories r JOIN tags t ON t.repository_id = r.id \
+        JOIN manifests m ON m.id = t.manifest_id WHERE r.name = $1 AND m.digest <> $3 AND t.name IN ",
+        text_list!("$2"), " ORDER BY t.name LIMIT 1");
     LIST_REFERRERS = "SELECT p.digest, p.media_type, p.size, p.artifact_type, p.annotations FROM ( \
         SELECT m.digest, m.media_type, m.size, COALESCE(m.artifact_type, m.config_media_type) AS artifact_type, \
         m.annotations, COALESCE(octet_length(m.annotations), 0) + 512 AS own, \
@@ -40,6 +47,50 @@ statements! {
 pub(super) fn set_tag(batch: &mut Batch, repository_id: i64, tag: &Tag, manifest_id: i64, by: Option<&str>) {
     batch.add(SET_TAG).bind(repository_id).bind(tag.as_str()).bind(manifest_id);
     batch.add(RECORD_MOVE).bind(manifest_id).bind(tag.as_str()).bind(by);
+}
+
+/// One of these tags that names another manifest than this. None of them comes to name anything else until the
+/// transaction ends, not even one that names nothing yet: whoever else may not move it waits here.
+pub(super) async fn hold_immutable(
+    connection: &mut Connection,
+    repository: &RepositoryName,
+    tags: &[&Tag],
+    named: &Digest,
+) -> Result<Option<(Tag, Digest)>> {
+    if tags.is_empty() {
+        return Ok(None);
+    }
+    let locks = tags.iter().map(|tag| format!("{repository} {tag}"));
+    let locks = serde_json::Value::from_iter(locks).to_string();
+    sqlx::query(LOCK_NAMES).bind(locks).execute(&mut *connection).await?;
+    let names = serde_json::Value::from_iter(tags.iter().map(|tag| tag.as_str())).to_string();
+    let other: Option<(String, Vec<u8>)> = sqlx::query_as(NAMES_ANOTHER)
+        .bind(repository.as_str())
+        .bind(names)
+        .bind(named.to_bytes())
+        .fetch_optional(connection)
+        .await?;
+    other.map(|(name, bytes)| Ok((tag(&name)?, digest(&bytes)?))).transpose()
+}
+
+/// A tag that names the manifest and may not move.
+pub(super) async fn immutable_tag_of(
+    connection: &mut Connection,
+    manifest_id: i64,
+    repository: &RepositoryName,
+    immutable: &ImmutableTags,
+) -> Result<Option<Tag>> {
+    if !immutable.concern(repository) {
+        return Ok(None);
+    }
+    let names: Vec<(String,)> = sqlx::query_as(TAGS_OF).bind(manifest_id).fetch_all(connection).await?;
+    for (name,) in names {
+        let tag = tag(&name)?;
+        if immutable.rule_for(repository, &tag).is_some() {
+            return Ok(Some(tag));
+        }
+    }
+    Ok(None)
 }
 
 /// Deletes every tag that names the manifest.
@@ -94,7 +145,8 @@ fn referrer(row: ReferrerRow) -> Result<ReferrerRecord> {
     })
 }
 
-fn tag(text: &str) -> Result<Tag> {
+/// A tag as the database gave it back.
+pub(super) fn tag(text: &str) -> Result<Tag> {
     text.parse().map_err(|error| Error::Damaged { table: "tags", reason: format!("name {text:?}: {error}") })
 }
 

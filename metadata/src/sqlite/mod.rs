@@ -43,6 +43,8 @@ mod pulls;
 mod references;
 #[path = "../queries/repositories.rs"]
 mod repositories;
+#[path = "../queries/retention.rs"]
+mod retention;
 #[path = "../queries/reviews.rs"]
 mod reviews;
 #[path = "../queries/scrub.rs"]
@@ -240,6 +242,7 @@ mod tests {
             pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
+            retention::STATEMENTS,
             reviews::STATEMENTS,
             scrub::STATEMENTS,
             uploads::STATEMENTS,

@@ -115,6 +115,7 @@ async fn registry(count_pulls: bool) -> (Registry, tempfile::TempDir) {
         manifest_max: 4096,
         manifest_limits: ManifestLimits::default(),
         tags_per_push: 1,
+        immutable_tags: longshore_oci::ImmutableTags::default(),
         allow_sparse: false,
         upload_lifetime: Duration::from_secs(60),
         page_max: 10,

@@ -9,6 +9,7 @@ mod migrate;
 mod scrub;
 mod serve;
 mod tag;
+mod tags;
 
 use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};

@@ -187,6 +187,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         manifest_max: bytes(settings.limits.manifest_size.bytes()),
         manifest_limits: ManifestLimits::default(),
         tags_per_push: settings.limits.tags_per_push,
+        immutable_tags: super::tags::immutable_tags(settings),
         allow_sparse: settings.manifests.sparse_indexes == SparsePolicy::Allow,
         upload_lifetime: settings.gc.upload_expiry,
         page_max: settings.limits.page_size,

@@ -99,6 +99,7 @@ async fn app(folder: &TempDir) -> Arc<App> {
         manifest_max: 4 * 1024 * 1024,
         manifest_limits: ManifestLimits::default(),
         tags_per_push: 64,
+        immutable_tags: longshore_oci::ImmutableTags::default(),
         allow_sparse: false,
         upload_lifetime: Duration::from_secs(3600),
         page_max: 1000,

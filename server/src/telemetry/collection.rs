@@ -11,6 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Default)]
 pub(super) struct CollectionMetrics {
     uploads: Counter,
+    repositories: Counter,
+    tags: Counter,
+    tags_reported: Counter,
+    build_caches: Counter,
     manifests: Counter,
     grants: Counter,
     blobs: Counter,
@@ -25,6 +29,13 @@ pub(super) struct CollectionMetrics {
 impl CollectionMetrics {
     pub(super) fn register(&self, ours: &mut Registry) {
         ours.register("gc_uploads_expired", "Upload sessions that expired", self.uploads.clone());
+        let about = "Repositories that rules of retention looked through";
+        ours.register("retention_repositories", about, self.repositories.clone());
+        ours.register("retention_tags_deleted", "Tags that rules of retention deleted", self.tags.clone());
+        let about = "Tags that rules of retention which only report would have deleted, at each look";
+        ours.register("retention_tags_reported", about, self.tags_reported.clone());
+        let about = "Old generations of build caches that rules of retention deleted";
+        ours.register("retention_build_caches_deleted", about, self.build_caches.clone());
         ours.register("gc_manifests_deleted", "Manifests that nothing kept any more", self.manifests.clone());
         ours.register("gc_grants_deleted", "Holds of repositories on blobs that ended", self.grants.clone());
         ours.register("gc_blobs_deleted", "Blobs that no repository held", self.blobs.clone());
@@ -51,6 +62,10 @@ impl CollectionMetrics {
 
     fn count(&self, collected: &Collected) {
         self.uploads.inc_by(collected.uploads);
+        self.repositories.inc_by(collected.retained.repositories);
+        self.tags.inc_by(collected.retained.tags);
+        self.tags_reported.inc_by(collected.retained.reported);
+        self.build_caches.inc_by(collected.retained.build_caches.count);
         self.manifests.inc_by(collected.manifests.count);
         self.grants.inc_by(collected.grants.count);
         self.blobs.inc_by(collected.blobs.count);
@@ -73,6 +88,8 @@ impl CollectionMetrics {
         if !collected.is_nothing() {
             tracing::info!(
                 uploads = collected.uploads,
+                tags = collected.retained.tags,
+                build_caches = collected.retained.build_caches.count,
                 manifests = collected.manifests.count,
                 grants = collected.grants.count,
                 blobs = collected.blobs.count,

@@ -13,6 +13,7 @@ mod deletes;
 mod errors;
 mod exchange;
 mod health;
+mod immutable_tags;
 mod lists;
 mod manifests;
 mod mount;
@@ -24,6 +25,7 @@ mod push;
 mod ranges;
 mod redirects;
 mod referrers;
+mod retention;
 mod sessions;
 mod shutdown;
 

@@ -135,13 +135,14 @@ impl World {
             manifest_max: 1024 * 1024,
             manifest_limits: ManifestLimits::default(),
             tags_per_push: 8,
+            immutable_tags: longshore_oci::ImmutableTags::default(),
             allow_sparse: false,
             upload_lifetime: UPLOAD_LIFETIME,
             page_max: 100,
             count_pulls: false,
         };
         let registry = Registry::new(metadata.clone(), storage.clone(), rules);
-        let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100 };
+        let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100, ..GcRules::default() };
         Replica { collector: Collector::new(metadata.clone(), storage, gc), metadata, registry }
     }
 

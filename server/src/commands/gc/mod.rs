@@ -3,13 +3,13 @@
 
 mod preview;
 
-use super::FOUND;
+use super::{FOUND, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
-use longshore_gc::{Collected, Collector, Halt, Rules};
+use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// So many blobs are never too many to delete in a day.
 const FLOOR: u64 = 1000;
@@ -42,7 +42,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     metadata.migrate().await?;
     let storage = super::open_storage(settings).await?;
-    let collector = Collector::new(metadata.clone(), storage, Rules { share: 100, ..rules });
+    let collector = Collector::new(metadata.clone(), storage, at_once(rules));
     let collected = collector.pass().await.context("the pass did not come to its end")?;
     match options.output {
         OutputFormat::Text => print!("{}", text(&collected)),
@@ -54,12 +54,29 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
 /// What the operator decides, as the settings say it.
 pub(super) fn rules(settings: &Settings) -> Rules {
     let gc = &settings.gc;
-    Rules { undo: gc.undo, breaker: Breaker { percent: gc.breaker, floor: FLOOR }, share: gc.share }
+    Rules {
+        undo: gc.undo,
+        breaker: Breaker { percent: gc.breaker, floor: FLOOR },
+        share: gc.share,
+        retention: tags::retention(settings),
+    }
 }
 
-fn steps(collected: &Collected) -> [(&'static str, Deleted); 4] {
-    let Collected { manifests, grants, blobs, objects, .. } = *collected;
-    [("manifests", manifests), ("grants", grants), ("blobs", blobs), ("objects", objects)]
+/// Without rests, and whenever repositories were looked through last.
+fn at_once(rules: Rules) -> Rules {
+    let retention = Retention { interval: Duration::ZERO, ..rules.retention };
+    Rules { share: 100, retention, ..rules }
+}
+
+fn steps(collected: &Collected) -> [(&'static str, Deleted); 5] {
+    let Collected { manifests, grants, blobs, objects, retained, .. } = collected;
+    [
+        ("caches", retained.build_caches),
+        ("manifests", *manifests),
+        ("grants", *grants),
+        ("blobs", *blobs),
+        ("objects", *objects),
+    ]
 }
 
 fn halt(halt: &Halt) -> String {
@@ -73,7 +90,13 @@ fn halt(halt: &Halt) -> String {
 }
 
 fn text(collected: &Collected) -> String {
-    let mut lines = vec![format!("{:<10} {:>9} expired", "uploads", collected.uploads)];
+    let mut lines = vec![
+        format!("{:<10} {:>9} expired", "uploads", collected.uploads),
+        format!("{:<10} {:>9} deleted by rules", "tags", collected.retained.tags),
+    ];
+    if collected.retained.reported > 0 {
+        lines.push(format!("{:<10} {:>9} would go by rules that only report", "tags", collected.retained.reported));
+    }
     let deleted = |(name, deleted): (&str, Deleted)| {
         format!("{name:<10} {:>9} deleted {:>16} bytes", deleted.count, deleted.bytes)
     };
@@ -84,7 +107,10 @@ fn text(collected: &Collected) -> String {
 
 fn json(collected: &Collected) -> serde_json::Value {
     let deleted = |deleted: Deleted| serde_json::json!({ "count": deleted.count, "bytes": deleted.bytes });
-    let mut answer = serde_json::json!({ "uploads": { "count": collected.uploads } });
+    let mut answer = serde_json::json!({
+        "uploads": { "count": collected.uploads },
+        "tags": { "count": collected.retained.tags, "reported": collected.retained.reported },
+    });
     for (name, step) in steps(collected) {
         answer[name] = deleted(step);
     }

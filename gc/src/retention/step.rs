@@ -1,0 +1,131 @@
+//! Looking through repositories, each once an interval by whichever replica comes first.
+
+use super::{PAGE, Retained, Survey};
+use crate::{BATCH, Error, House};
+use longshore_metadata::{CondemnedTag, TagFacts, TagPage, TagsOutcome};
+use longshore_oci::RepositoryName;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Names of repositories that are read together.
+const REPOSITORIES: u32 = 500;
+
+/// When this process last went over all repositories: it need not do so at each pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Walks(Arc<Mutex<Option<Instant>>>);
+
+impl Walks {
+    /// Whether it is time again. Twice an interval: a repository is due an interval after somebody looked through it.
+    fn is_time(&self, interval: Duration) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = last.is_none_or(|last| last.elapsed() >= interval / 2);
+        if is_time {
+            *last = Some(Instant::now());
+        }
+        is_time
+    }
+}
+
+/// Looks through every repository that a rule is for and that is due, and adds what came of it.
+///
+/// # Errors
+/// [`Error::TooMuch`] where too many tags would have gone: nothing is collected from then on.
+pub(crate) async fn look_through(house: &House, found: &mut Retained) -> Result<(), Error> {
+    let retention = &house.rules.retention;
+    if retention.rules.is_empty() || !house.walks.is_time(retention.interval) {
+        return Ok(());
+    }
+    let mut after = String::new();
+    loop {
+        let names = house.metadata.repositories_to_look_through(&after, retention.interval, REPOSITORIES).await?;
+        let Some(last) = names.last() else { return Ok(()) };
+        after = last.to_string();
+        for repository in names.iter().filter(|repository| retention.concerns(repository)) {
+            if house.metadata.look_through(repository, retention.interval).await? {
+                found.repositories += 1;
+                Look { house, repository, reported: BTreeMap::new() }.run(found).await?;
+            }
+        }
+    }
+}
+
+/// A look through one repository.
+struct Look<'house> {
+    house: &'house House,
+    repository: &'house RepositoryName,
+    /// What rules that only report would have deleted.
+    reported: BTreeMap<&'house str, u64>,
+}
+
+impl<'house> Look<'house> {
+    async fn run(mut self, found: &mut Retained) -> Result<(), Error> {
+        let House { metadata, rules, clock, pace, .. } = self.house;
+        let survey = Survey::read(metadata, &rules.retention, self.repository, *pace, Some(clock)).await?;
+        let mut after = String::new();
+        loop {
+            let began = Instant::now();
+            let page = metadata.tag_page(self.repository, &after, PAGE).await?;
+            let Some(last) = page.tags.last() else { break };
+            clock.look(page.now)?;
+            after = last.tag.to_string();
+            let caches = self.delete_tags(&survey, page, found).await?;
+            self.delete_old_caches(&caches, found).await?;
+            pace.rest(began).await;
+        }
+        self.report(found);
+        Ok(())
+    }
+
+    /// Deletes the tags of a page that go. Answers those that stay and name a build cache.
+    async fn delete_tags(
+        &mut self,
+        survey: &Survey<'house>,
+        page: TagPage,
+        found: &mut Retained,
+    ) -> Result<Vec<TagFacts>, Error> {
+        let (mut condemned, mut caches) = (Vec::new(), Vec::new());
+        for facts in page.tags {
+            match survey.verdict(&facts, page.now).goes_by() {
+                Some(rule) if rule.dry_run => *self.reported.entry(&rule.name).or_default() += 1,
+                Some(rule) => condemned.push(CondemnedTag { facts, by: format!("retention: {}", rule.name) }),
+                None if facts.is_build_cache => caches.push(facts),
+                None => {}
+            }
+        }
+        let breaker = self.house.rules.retention.breaker;
+        for batch in condemned.chunks(BATCH as usize) {
+            match self.house.metadata.delete_tags(self.repository, batch.to_vec(), breaker).await? {
+                TagsOutcome::Deleted(count) => found.tags += count,
+                TagsOutcome::Stopped => return Err(Error::TooMuch),
+            }
+        }
+        Ok(caches)
+    }
+
+    /// Deletes what these tags named before the last few build caches, and nothing else keeps.
+    async fn delete_old_caches(&self, tags: &[TagFacts], found: &mut Retained) -> Result<(), Error> {
+        let Some((rule, kept)) = self.house.rules.retention.build_caches(self.repository) else { return Ok(()) };
+        if rule.dry_run {
+            return Ok(());
+        }
+        for facts in tags {
+            let old = self.house.metadata.old_generations(self.repository, &facts.tag, kept).await?;
+            let old: Vec<_> = old.into_iter().map(|generation| generation.condemned).collect();
+            for batch in old.chunks(BATCH as usize) {
+                found.build_caches += self.house.metadata.delete_unkept_manifests(batch.to_vec()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, found: &mut Retained) {
+        for (rule, tags) in &self.reported {
+            found.reported += tags;
+            tracing::info!(repository = %self.repository, rule, tags, "a retention rule that only reports would delete tags");
+        }
+    }
+}
