@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Numbers of garbage collection.
 #[derive(Debug, Default)]
 pub(super) struct CollectionMetrics {
+    passes: Counter,
     uploads: Counter,
     manifests: Counter,
     grants: Counter,
@@ -24,6 +25,7 @@ pub(super) struct CollectionMetrics {
 
 impl CollectionMetrics {
     pub(super) fn register(&self, ours: &mut Registry) {
+        ours.register("gc_passes", "Garbage collection passes that came to their end", self.passes.clone());
         ours.register("gc_uploads_expired", "Upload sessions that expired", self.uploads.clone());
         ours.register("gc_manifests_deleted", "Manifests that nothing kept any more", self.manifests.clone());
         ours.register("gc_grants_deleted", "Holds of repositories on blobs that ended", self.grants.clone());
@@ -60,6 +62,7 @@ impl CollectionMetrics {
         self.is_halted.set(i64::from(collected.halt.is_some()));
         match &collected.halt {
             None => {
+                self.passes.inc();
                 self.last_success.set(seconds_of(SystemTime::now()));
             }
             Some(Halt::Until(time)) => tracing::warn!(
