@@ -17,6 +17,8 @@ pub mod minio;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
+#[cfg(feature = "end-to-end")]
+pub mod random;
 pub mod raw;
 pub mod reaper;
 pub mod scratch;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tokio::sync::Notify;
 
+use longshore_tests::random::Random;
+
 use crate::MIB;
-use crate::random::Random;
 
 /// What clients do, and what a fuse may count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

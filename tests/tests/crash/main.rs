@@ -21,11 +21,13 @@ mod made_up;
 mod progress;
 mod push;
 mod pusher;
-mod random;
 mod replicas;
 mod skew;
 mod small_disk;
 mod unreliable;
+
+/// The variable that repeats a run.
+const SEED: &str = "LONGSHORE_CRASH_SEED";
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
