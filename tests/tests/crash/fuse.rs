@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use tokio::sync::Notify;
-
 use longshore_tests::random::Random;
+use tokio::sync::Notify;
 
 use crate::MIB;
 
