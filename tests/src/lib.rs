@@ -21,6 +21,8 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod reaper;
+#[cfg(feature = "end-to-end")]
+pub mod s3;
 pub mod scratch;
 pub mod server;
 pub mod service;

@@ -1,4 +1,4 @@
-//! Faults: the server killed at any point of a push, a disk that is full, clients that hang up, replicas that die, clocks
+//! Faults: the server killed at any point of a push or of a collection, bits that flip, a disk that is full, clients that hang up, replicas that die, clocks
 //! that are wrong, a database and an object store that go away.
 //!
 //! What was acknowledged is there, byte for byte; what was not is there whole or not at all; a later push works; and
@@ -6,12 +6,15 @@
 
 mod balanced;
 mod below;
+mod bit_flips;
+mod collecting;
 mod database;
 mod disk_cache;
 mod disk_full;
 mod errand;
 mod eventually;
 mod fuse;
+mod garbage;
 mod hang_up;
 mod kill9;
 mod ledger;
