@@ -20,6 +20,7 @@ pub(super) fn start_on_postgres(name: &str, places: &Places, home: &Path, bucket
     Ok(match started {
         Started::Running(mut subject) => {
             subject.companions.push(database);
+            subject.database = Some(postgres::Psql::new(&programs, &url, home));
             Started::Running(subject)
         }
         Started::Missing(how) => Started::Missing(how),
