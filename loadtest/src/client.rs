@@ -48,6 +48,7 @@ pub(crate) enum Method {
     Post,
     Patch,
     Put,
+    Delete,
 }
 
 impl Method {
@@ -58,6 +59,7 @@ impl Method {
             Self::Post => "POST",
             Self::Patch => "PATCH",
             Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }

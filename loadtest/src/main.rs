@@ -9,6 +9,7 @@ mod client;
 mod compare;
 mod figures;
 mod floor_server;
+mod gc;
 mod growth;
 mod launch;
 mod listing;
@@ -44,6 +45,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::case::Plan;
 use crate::compare::{CompareArguments, FloorArguments};
 use crate::floor_server::FloorServerArguments;
+use crate::gc::GcArguments;
 use crate::growth::GrowthArguments;
 use crate::process::ServerProcesses;
 use crate::report::Report;
@@ -72,6 +74,8 @@ enum Command {
     Floor(FloorArguments),
     /// Measure one registry while it grows: the same operations at 10^3, 10^4, ... manifests.
     Growth(GrowthArguments),
+    /// Delete half of a registry while it is read, and watch its garbage being collected.
+    Gc(GcArguments),
     /// Let many readers loose on one blob that nobody has read, and count what its object store is asked for.
     Stampede(StampedeArguments),
     /// Make, look at or replay what a registry was asked for.
@@ -122,6 +126,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Floor(arguments) => compare::floor(arguments),
+        Command::Gc(arguments) => gc::gc(&arguments),
         Command::Growth(arguments) => growth::growth(&arguments),
         Command::Stampede(arguments) => stampede::stampede(&arguments),
         Command::Trace(command) => trace::trace(&command),

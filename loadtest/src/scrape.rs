@@ -16,11 +16,20 @@ pub(crate) struct HotCache {
 
 /// Asks for it. `None` where a server has no such figures.
 pub(crate) fn hot_cache(target: &Target) -> Option<HotCache> {
+    parse_hot_cache(&page(target)?)
+}
+
+/// A counter without labels, by its name. `None` where a server has no such figure.
+pub(crate) fn counter(target: &Target, name: &str) -> Option<u64> {
+    value_of(&page(target)?, name)
+}
+
+fn page(target: &Target) -> Option<String> {
     let mut connection = Connection::new(target, setup::setup_deadline());
     let request = Request { method: Method::Get, path: "/metrics", headers: "", expected_status: 200 };
     let mut page = Vec::new();
     connection.read(&request, &mut |piece| page.extend_from_slice(piece)).ok()?;
-    parse_hot_cache(&String::from_utf8_lossy(&page))
+    Some(String::from_utf8_lossy(&page).into_owned())
 }
 
 fn parse_hot_cache(page: &str) -> Option<HotCache> {

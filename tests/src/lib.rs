@@ -17,8 +17,12 @@ pub mod minio;
 pub mod postgres;
 pub mod programs;
 pub mod proxy;
+#[cfg(feature = "end-to-end")]
+pub mod random;
 pub mod raw;
 pub mod reaper;
+#[cfg(feature = "end-to-end")]
+pub mod s3;
 pub mod scratch;
 pub mod server;
 pub mod service;

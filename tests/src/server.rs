@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use crate::backends::Backend;
 use crate::minio::Minio;
@@ -73,6 +73,17 @@ impl Options {
     }
 }
 
+/// What a command of the program came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub complaint: String,
+}
+
 /// A running server. Dropping it ends it and removes what it stored; if the test is failing its log is printed.
 #[derive(Debug)]
 pub struct Server {
@@ -99,7 +110,7 @@ impl Server {
     pub fn start_refused(options: Options) -> String {
         let scratch = Scratch::new("server");
         let options = options.completed(&scratch);
-        run_refused(&mut command(&scratch, &options))
+        run_refused(&mut command(&scratch, &options, &["serve"]))
     }
 
     /// Starts another server on the same database and the same objects.
@@ -150,16 +161,6 @@ impl Server {
         self.service.pid()
     }
 
-    /// Runs one of the program's other commands with the same settings: exit code, standard output, standard error.
-    #[must_use]
-    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = command_of(&self.scratch, &self.options, arguments);
-        let output = command.output().unwrap_or_else(|error| panic!("cannot run {}: {error}", binary().display()));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let code = output.status.code().expect("no signal ended it");
-        (code, text(&output.stdout), text(&output.stderr))
-    }
-
     /// The directory that holds its objects, the value of `storage.path`.
     #[must_use]
     pub fn storage_directory(&self) -> PathBuf {
@@ -194,6 +195,17 @@ impl Server {
         self.service.signal(signal);
     }
 
+    /// Runs another command of the program to its end, with this server's settings: `run(&["fsck"])`.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        let mut command = command(&self.scratch, &self.options, arguments);
+        let output = command.stdin(Stdio::null()).output();
+        let Output { status, stdout, stderr } =
+            output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Said { code: status.code(), output: text(&stdout), complaint: text(&stderr) }
+    }
+
     /// Starts it again on the same data and the same address, after [`Server::kill9`] or [`Server::terminate`].
     pub fn restart(&mut self) {
         let address = self.address().to_owned();
@@ -207,17 +219,13 @@ impl Server {
 fn launch(scratch: &Scratch, options: &Options) -> (Service, String) {
     let (said, log) = (scratch.join("stdout"), scratch.join("stderr"));
     let output = File::create(&said).unwrap_or_else(|error| panic!("cannot create {}: {error}", said.display()));
-    let mut command = command(scratch, options);
+    let mut command = command(scratch, options, &["serve"]);
     let mut service = Service::start("longshore", command.stdout(output), &log, "TERM");
     let url = service.wait_until("listening", || announced_url(&said));
     (service, url)
 }
 
-fn command(scratch: &Scratch, options: &Options) -> Command {
-    command_of(scratch, options, &["serve"])
-}
-
-fn command_of(scratch: &Scratch, options: &Options, arguments: &[&str]) -> Command {
+fn command(scratch: &Scratch, options: &Options, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(scratch.path());
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE_")) {

@@ -47,12 +47,14 @@ fn start_on_files(name: &str, program: &Path, home: &Path) -> Result<Started> {
 fn start(name: &str, program: &Path, home: &Path, driver: &str, content: &Path) -> Result<Started> {
     let (port, file) = (free_port()?, home.join("config.yml"));
     std::fs::write(&file, configuration(port, driver)).with_context(|| format!("cannot write {}", file.display()))?;
-    let launch = Launch::new(program, &home.join("output"))
-        .argument("serve")
-        .argument(&file)
+    let launch = |verb: &str| {
+        let launch = Launch::new(program, &home.join("output")).argument(verb).argument(&file);
         // Version 3 would look for a collector of traces on this machine.
-        .variable("OTEL_TRACES_EXPORTER", "none");
-    Subject::launched(name, Kind::Registry, launch, port, content).map(|subject| Started::Running(Box::new(subject)))
+        launch.variable("OTEL_TRACES_EXPORTER", "none")
+    };
+    let mut subject = Subject::launched(name, Kind::Registry, launch("serve"), port, content)?;
+    subject.collector = Some(launch("garbage-collect"));
+    Ok(Started::Running(Box::new(subject)))
 }
 
 /// Its S3 driver as it comes: parts of 10 MiB, copies of parts from 32 MiB on.

@@ -41,6 +41,7 @@ fn start_beside_postgres(
     Ok(match started {
         Started::Running(mut subject) => {
             subject.companions.push(database);
+            subject.database = Some(postgres::Psql::new(&programs, &url, home));
             Started::Running(subject)
         }
         Started::Missing(how) => Started::Missing(how),

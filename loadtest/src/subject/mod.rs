@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use self::minio::{Bucket, ObjectStore, find_minio};
 pub(crate) use self::nginx::StaticFiles;
+pub(crate) use self::postgres::Psql;
 pub(crate) use self::work_folder::WorkFolder;
 use crate::floor_server::FloorMode;
 use crate::launch::{Launch, OwnedProcess};
@@ -91,6 +92,10 @@ pub(crate) struct Subject {
     foreign_pids: Vec<u32>,
     /// Where it puts blobs: a folder, or a bucket's.
     content: Option<PathBuf>,
+    /// What collects its garbage while it is stopped, where it cannot do that itself.
+    collector: Option<Launch>,
+    /// A way to its database, where that is a Postgres of ours.
+    database: Option<Psql>,
 }
 
 /// What came of starting a subject.
@@ -135,6 +140,8 @@ impl Subject {
             companions: Vec::new(),
             foreign_pids: Vec::new(),
             content: Some(content.to_owned()),
+            collector: None,
+            database: None,
         };
         subject.restart()?;
         Ok(subject)
@@ -153,6 +160,8 @@ impl Subject {
             companions: Vec::new(),
             foreign_pids: pids,
             content: None,
+            collector: None,
+            database: None,
         })
     }
 
@@ -183,6 +192,22 @@ impl Subject {
         let took = began.elapsed();
         self.process = Some(process);
         Ok(took)
+    }
+
+    /// Stops the server, collects its garbage and starts it again. Answers how long that was, to the first answer; none
+    /// where the server collects its garbage itself.
+    pub(crate) fn collect_stopped(&mut self) -> Result<Option<Duration>> {
+        let Some(collector) = &self.collector else { return Ok(None) };
+        let began = Instant::now();
+        drop(self.process.take());
+        collector.run()?;
+        self.restart()?;
+        Ok(Some(began.elapsed()))
+    }
+
+    /// The way to its database.
+    pub(crate) fn database(&self) -> Result<&Psql> {
+        self.database.as_ref().with_context(|| format!("{} has no database of ours", self.name))
     }
 
     /// Removes the files of exactly this size that were written since then: blobs that nobody will ask for again, so

@@ -18,6 +18,43 @@ pub(super) struct Programs {
     initdb: PathBuf,
     server: PathBuf,
     is_ready: PathBuf,
+    psql: PathBuf,
+}
+
+/// A way to ask a database without its server knowing: for content that is too much to be pushed.
+#[derive(Debug)]
+pub(crate) struct Psql {
+    program: PathBuf,
+    url: String,
+    /// Where scripts and answers are put.
+    home: PathBuf,
+}
+
+impl Psql {
+    pub(super) fn new(programs: &Programs, url: &str, home: &Path) -> Self {
+        Self { program: programs.psql.clone(), url: url.to_owned(), home: home.to_owned() }
+    }
+
+    /// Runs a script to its end.
+    pub(crate) fn run(&self, script: &str) -> Result<()> {
+        let file = self.home.join("script.sql");
+        fs::write(&file, script).with_context(|| format!("cannot write {}", file.display()))?;
+        self.launch().argument("-f").argument(&file).argument(&self.url).run()
+    }
+
+    /// The number that a question has for an answer.
+    pub(crate) fn number(&self, question: &str) -> Result<u64> {
+        let file = self.home.join("answer");
+        let launch = self.launch().argument("-A").argument("-t").argument("-o").argument(&file);
+        launch.argument("-c").argument(question).argument(&self.url).run()?;
+        let answer = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        answer.trim().parse().with_context(|| format!("{answer:?} is no number"))
+    }
+
+    fn launch(&self) -> Launch {
+        let launch = Launch::new(&self.program, &self.home.join("psql-output"));
+        ["-X", "-q", "-v", "ON_ERROR_STOP=1"].into_iter().fold(launch, Launch::argument)
+    }
 }
 
 pub(super) fn find_programs() -> Option<Programs> {
@@ -29,6 +66,7 @@ pub(super) fn find_programs() -> Option<Programs> {
         initdb: find_program("initdb", &folders)?,
         server: find_program("postgres", &folders)?,
         is_ready: find_program("pg_isready", &folders)?,
+        psql: find_program("psql", &folders)?,
     })
 }
 

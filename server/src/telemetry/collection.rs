@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Numbers of garbage collection.
 #[derive(Debug, Default)]
 pub(super) struct CollectionMetrics {
+    passes: Counter,
     uploads: Counter,
     repositories: Counter,
     tags: Counter,
@@ -28,6 +29,7 @@ pub(super) struct CollectionMetrics {
 
 impl CollectionMetrics {
     pub(super) fn register(&self, ours: &mut Registry) {
+        ours.register("gc_passes", "Garbage collection passes that came to their end", self.passes.clone());
         ours.register("gc_uploads_expired", "Upload sessions that expired", self.uploads.clone());
         let about = "Repositories that rules of retention looked through";
         ours.register("retention_repositories", about, self.repositories.clone());
@@ -75,6 +77,7 @@ impl CollectionMetrics {
         self.is_halted.set(i64::from(collected.halt.is_some()));
         match &collected.halt {
             None => {
+                self.passes.inc();
                 self.last_success.set(seconds_of(SystemTime::now()));
             }
             Some(Halt::Until(time)) => tracing::warn!(

@@ -39,7 +39,7 @@ async fn a_namespace_holds_what_its_quota_lets_and_no_more(backend: Backend) {
     let refused = longshore_tests::client::send(client.request(reqwest::Method::POST, &mount)).await;
     assert_refused(refused, 403, "DENIED").await;
 
-    let (code, said, _) = server.run(&["du", "--namespaces", "--output", "json"]);
+    let (code, said, _) = run(&server, &["du", "--namespaces", "--output", "json"]);
     assert_eq!(code, 0);
     assert!(said.is_empty() || said.contains("\"namespace\""), "added up by the next collection: {said}");
 }
@@ -54,7 +54,7 @@ async fn du_tells_where_the_bytes_are(backend: Backend) {
     client.push_manifest("app", "two", &manifest).await;
     client.push_blob("other", &config).await;
     let lines = |arguments: &[&str]| -> Vec<Value> {
-        let (code, said, complaint) = server.run(&[arguments, &["--output", "json"]].concat());
+        let (code, said, complaint) = run(&server, &[arguments, &["--output", "json"]].concat());
         assert_eq!((code, complaint.as_str()), (0, ""), "{arguments:?}");
         said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     };
@@ -72,9 +72,15 @@ async fn du_tells_where_the_bytes_are(backend: Backend) {
     let layers = lines(&["du", "app:two"]);
     let told: Vec<_> = layers.iter().map(|layer| (layer["size"].clone(), layer["tags"].clone())).collect();
     assert_eq!(told, [(200.into(), 2.into()), (50.into(), 1.into())]);
-    let (code, _, complaint) = server.run(&["du", "nobody"]);
+    let (code, _, complaint) = run(&server, &["du", "nobody"]);
     assert_eq!(code, 1);
     assert!(complaint.contains("nobody is not here"), "{complaint}");
+}
+
+/// Runs one of the program's other commands: exit code, standard output, standard error.
+fn run(server: &Server, arguments: &[&str]) -> (i32, String, String) {
+    let said = server.run(arguments);
+    (said.code.expect("no signal ended it"), said.output, said.complaint)
 }
 
 /// The files of all objects below a directory.
@@ -99,13 +105,13 @@ async fn a_damaged_layer_is_not_served_and_mended_by_a_push(backend: Backend) {
     bytes[INLINE_MAX] ^= 4;
     fs::write(file, bytes).expect("the object");
 
-    let (code, said, complaint) = server.run(&["scrub"]);
+    let (code, said, complaint) = run(&server, &["scrub"]);
     assert_eq!((code, complaint.as_str()), (3, ""), "{said}");
     assert!(said.contains(&format!("of blob {}: its bytes are those of sha256:", layer.digest)), "{said}");
     assert!(said.contains("1 objects of"), "{said}");
     server.restart();
     assert_refused(client.get_blob("app", &layer.digest).await, 404, "BLOB_UNKNOWN").await;
-    let (code, said, _) = server.run(&["scrub", "--list"]);
+    let (code, said, _) = run(&server, &["scrub", "--list"]);
     assert_eq!(code, 3);
     assert!(said.starts_with(&layer.digest) && said.contains(" in app: "), "{said}");
     let again = client.put_manifest("app", "again", &manifest.media_type, manifest.bytes.clone()).await;
@@ -114,10 +120,10 @@ async fn a_damaged_layer_is_not_served_and_mended_by_a_push(backend: Backend) {
     client.push_blob("app", &layer).await;
     client.push_manifest("app", "again", &manifest).await;
     assert_eq!(client.blob("app", &layer.digest).await, layer.bytes);
-    assert_eq!(server.run(&["scrub", "--list"]).0, 0);
+    assert_eq!(run(&server, &["scrub", "--list"]).0, 0);
     server.terminate();
-    assert_eq!(server.run(&["scrub"]).0, 0);
-    let (code, said, _) = server.run(&["fsck", "--older-than", "0s"]);
+    assert_eq!(run(&server, &["scrub"]).0, 0);
+    let (code, said, _) = run(&server, &["fsck", "--older-than", "0s"]);
     assert_eq!(code, 0, "{said}");
 }
 
@@ -133,21 +139,21 @@ async fn fsck_tells_of_what_is_lost_and_of_what_is_stray(backend: Backend) {
     fs::rename(file, &stray).expect("the object");
 
     // Looking needs nobody to stop.
-    let (code, said, complaint) = server.run(&["fsck", "--older-than", "0s"]);
+    let (code, said, complaint) = run(&server, &["fsck", "--older-than", "0s"]);
     assert_eq!((code, complaint.as_str()), (3, ""), "{said}");
     assert!(said.contains(&format!("of blob {}: it is not there", layer.digest)), "{said}");
     assert!(said.contains("stray      objects/") && said.contains("2 findings; --repair mends"), "{said}");
-    let (code, _, complaint) = server.run(&["fsck", "--repair", "--older-than", "0s"]);
+    let (code, _, complaint) = run(&server, &["fsck", "--repair", "--older-than", "0s"]);
     assert_eq!(code, 1, "a server has it open: {complaint}");
     server.terminate();
-    let (code, said, complaint) = server.run(&["fsck", "--repair", "--older-than", "0s"]);
+    let (code, said, complaint) = run(&server, &["fsck", "--repair", "--older-than", "0s"]);
     assert_eq!((code, complaint.as_str()), (3, ""), "{said}");
     server.restart();
     client.push_blob("app", &layer).await;
     assert_eq!(client.blob("app", &layer.digest).await, layer.bytes);
     server.terminate();
-    assert_eq!(server.run(&["gc"]).0, 0);
-    let (code, said, _) = server.run(&["fsck", "--older-than", "0s"]);
+    assert_eq!(run(&server, &["gc"]).0, 0);
+    let (code, said, _) = run(&server, &["fsck", "--older-than", "0s"]);
     assert_eq!(code, 0, "{said}");
     assert!(!stray.exists(), "what was stray was condemned, and is collected");
 }

@@ -3,11 +3,12 @@
 
 use longshore_tests::backends::Backend;
 use longshore_tests::balancer::Balancer;
+use longshore_tests::random::Random;
 use longshore_tests::server::{Options, Server};
 
+use crate::SEED;
 use crate::errand::{Blow, Doors};
 use crate::load::Load;
-use crate::random::Random;
 
 const KILLS: usize = 20;
 /// One in six is a push.
@@ -15,7 +16,7 @@ const OPERATIONS: usize = 1200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_refused_while_replicas_die() {
-    let mut random = Random::announced("replicas that die");
+    let mut random = Random::announced("replicas that die", SEED);
     // The collector is always at work, so that it is killed at it as well.
     let options = Options::on(Backend::S3).set("gc.interval", "50ms").set("gc.object_delay", "0s");
     let first = Server::start(options);

@@ -8,14 +8,15 @@ use longshore_tests::client::{Client, expect};
 use longshore_tests::image::Blob;
 use longshore_tests::minio::Minio;
 use longshore_tests::postgres::{Durability, Postgres, Stop};
+use longshore_tests::random::Random;
 use longshore_tests::server::{Options, Server};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::MIB;
+use crate::SEED;
 use crate::errand::{Blow, Doors};
 use crate::load::Load;
-use crate::random::Random;
 use crate::replicas::{begin_chunk, path, received};
 
 const REPOSITORY: &str = "below/app";
@@ -121,7 +122,7 @@ async fn look_while_the_store_is_away(client: &Client, large: &Blob, upload: &st
 async fn nothing_is_lost_while_the_object_store_dies() {
     const OPERATIONS: usize = 150;
     const KILLS: usize = 4;
-    let mut random = Random::announced("an object store that dies");
+    let mut random = Random::announced("an object store that dies", SEED);
     let mut minio = Minio::start();
     let first = Server::start(Options::over(Postgres::shared(), &minio).set("storage.cache_size", "0"));
     let replicas = [first.replica(), first];
@@ -150,7 +151,7 @@ async fn nothing_is_lost_while_the_object_store_dies() {
 async fn nothing_is_lost_while_the_database_restarts() {
     const OPERATIONS: usize = 300;
     const STOPS: usize = 6;
-    let mut random = Random::announced("a database that restarts");
+    let mut random = Random::announced("a database that restarts", SEED);
     let mut postgres = Postgres::start(Durability::Full);
     let first = Server::start(Options::over(&postgres, Minio::shared()));
     let replicas = [first.replica(), first];

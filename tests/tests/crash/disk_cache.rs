@@ -7,12 +7,13 @@ use longshore_tests::client::{Client, body};
 use longshore_tests::image::Blob;
 use longshore_tests::minio::Minio;
 use longshore_tests::postgres::Postgres;
+use longshore_tests::random::Random;
 use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
 
 use crate::MIB;
+use crate::SEED;
 use crate::eventually::eventually;
-use crate::random::Random;
 use crate::small_disk::SmallDisk;
 
 const REPOSITORY: &str = "disk/cache";
@@ -50,7 +51,7 @@ async fn what_was_pulled_comes_from_the_disk_after_kill_9_and_without_the_store(
     let folder = scratch.directory("cache");
     let mut server = Server::start(options(&minio, &folder, "1GiB"));
     let client = Client::new(server.url());
-    let blob = Blob::random(20 * MIB + Random::announced("a disk cache").between(1, MIB));
+    let blob = Blob::random(20 * MIB + Random::announced("a disk cache", SEED).between(1, MIB));
     client.push_blob(REPOSITORY, &blob).await;
     reaches(&client, "longshore_disk_cache_on", 1).await;
     assert!(files(&folder).is_empty(), "what is pushed is not kept");

@@ -5,13 +5,13 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, expect, json, location, send};
 use longshore_tests::image::{Blob, Image};
 use longshore_tests::on_both;
+use longshore_tests::random::Random;
 use longshore_tests::server::{Options, Server};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, Response, StatusCode};
 
-use crate::random::Random;
 use crate::small_disk::SmallDisk;
-use crate::{KIB, MIB, made_up};
+use crate::{KIB, MIB, SEED, made_up};
 
 on_both!(
     a_blob_that_does_not_fit_is_refused_and_takes_no_room,
@@ -51,7 +51,7 @@ impl Setting {
     async fn on(disk: SmallDisk, options: Options) -> Self {
         let server = Server::start(options);
         let client = Client::new(server.url());
-        let mut random = Random::announced("a full disk");
+        let mut random = Random::announced("a full disk", SEED);
         let image = made_up::image(&mut random);
         client.push_image(REPOSITORY, "1", &image).await;
         Self { server, client, random, image, disk }

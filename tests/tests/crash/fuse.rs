@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use longshore_tests::random::Random;
 use tokio::sync::Notify;
 
 use crate::MIB;
-use crate::random::Random;
 
 /// What clients do, and what a fuse may count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longshore_tests::backends::Backend;
 use longshore_tests::client::Client;
 use longshore_tests::postgres::{Durability, Postgres};
+use longshore_tests::random::Random;
 use longshore_tests::server::{Options, Server};
 use tokio::task::JoinSet;
 
@@ -12,8 +13,7 @@ use crate::database::Database;
 use crate::fuse::Fuse;
 use crate::ledger::Ledger;
 use crate::pusher::Pusher;
-use crate::random::Random;
-use crate::{KIB, MIB, leftovers, made_up};
+use crate::{KIB, MIB, SEED, leftovers, made_up};
 
 const KILLS_ON_SQLITE: usize = 70;
 const KILLS_ON_POSTGRES: usize = 35;
@@ -43,7 +43,7 @@ impl Trial {
     fn on(options: Options) -> Self {
         // The collector is always at work, so that it is killed at it as well.
         let server = Server::start(options.set("gc.interval", "50ms").set("gc.object_delay", "0s"));
-        let mut random = Random::announced("kill -9");
+        let mut random = Random::announced("kill -9", SEED);
         let ledger = Arc::new(Ledger::default());
         let pushers = (0..PUSHERS)
             .map(|number| Pusher::new(number, &server, Arc::clone(&ledger), random.fork()))

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_tests::image::{Blob, Image, sha256};
+use longshore_tests::random::Random;
 use longshore_tests::server::Server;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
@@ -12,7 +13,6 @@ use tokio::task::JoinSet;
 use crate::errand::{Blow, Doors, Errand};
 use crate::progress::Progress;
 use crate::push;
-use crate::random::Random;
 use crate::{KIB, MIB, made_up};
 
 /// Clients at a time.

@@ -1,9 +1,9 @@
 //! Images of random bytes, for pushes that nobody runs.
 
 use longshore_tests::image::{Blob, CONFIG, Image, LAYER_GZIP, MANIFEST};
+use longshore_tests::random::Random;
 use serde_json::json;
 
-use crate::random::Random;
 use crate::{KIB, MIB};
 
 /// A layer of random bytes.

@@ -2,11 +2,11 @@
 
 use longshore_tests::client::location;
 use longshore_tests::image::Blob;
+use longshore_tests::random::Random;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, StatusCode};
 
 use crate::errand::{Answer, Errand};
-use crate::random::Random;
 
 /// An upload session, as its client sees it.
 struct Upload<'a> {

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use longshore_tests::client::{Client, expect, location};
 use longshore_tests::image::{Blob, Image};
+use longshore_tests::random::Random;
 use longshore_tests::server::Server;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 
 use crate::fuse::{Event, Fuse};
 use crate::ledger::{Ledger, Thing};
-use crate::random::Random;
 use crate::{KIB, made_up};
 
 /// How much of a body is handed to the connection at once.

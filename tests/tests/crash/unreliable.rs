@@ -8,11 +8,11 @@ use longshore_tests::client::{Client, expect};
 use longshore_tests::image::Blob;
 use longshore_tests::minio::Minio;
 use longshore_tests::postgres::Postgres;
+use longshore_tests::random::Random;
 use longshore_tests::server::{Options, Server};
 use reqwest::StatusCode;
 
-use crate::random::Random;
-use crate::{KIB, MIB};
+use crate::{KIB, MIB, SEED};
 
 const REPOSITORY: &str = "unreliable/app";
 const CLIENTS: usize = 8;
@@ -27,7 +27,7 @@ async fn of_a_store_that_fails_now_and_then_clients_notice_nothing() {
     // Nothing is kept in memory: each pull asks the store.
     let options = options.set("storage.s3.endpoint", &store.url()).set("storage.cache_size", "0");
     let server = Arc::new(Server::start(options));
-    let mut random = Random::announced("an unreliable store");
+    let mut random = Random::announced("an unreliable store", SEED);
     let clients = (0..CLIENTS).map(|_| tokio::spawn(push_and_pull(server.url().to_owned(), random.fork())));
     let operations: usize = join_all(clients).await.into_iter().map(|ended| ended.expect("no operation fails")).sum();
     println!("{operations} operations of clients, none of which failed");
