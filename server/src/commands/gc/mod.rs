@@ -54,8 +54,10 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
 /// What the operator decides, as the settings say it.
 pub(super) fn rules(settings: &Settings) -> Rules {
     let gc = &settings.gc;
+    // A pull is written down a while after it happened: what is pulled at the last moment is not to go before that.
+    let unwritten = (2 * settings.database.pull_statistics).min(gc.undo / 10);
     Rules {
-        undo: gc.undo,
+        undo: gc.undo + unwritten,
         breaker: Breaker { percent: gc.breaker, floor: FLOOR },
         share: gc.share,
         retention: tags::retention(settings),
