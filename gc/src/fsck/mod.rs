@@ -180,13 +180,7 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Error::Storage(error.1))?;
             self.checked.objects += page.len() as u64;
-            let keys: Vec<String> = page.iter().map(|(key, _)| key.to_string()).collect();
-            let known = self.metadata.known_keys(&keys).await?;
-            let young = SystemTime::now() - self.options.older_than;
-            let strays = page.into_iter().filter(|(key, _)| {
-                !known.contains(&key.to_string()) && key.made_at().is_none_or(|made_at| made_at <= young)
-            });
-            let strays: Vec<_> = strays.map(|(key, size)| StrayObject { key: key.to_string(), size }).collect();
+            let strays = strays_among(self.metadata, storage, self.options.older_than, page).await?;
             for stray in &strays {
                 self.found(&Finding::Stray { key: stray.key.clone(), size: stray.size });
             }
@@ -264,6 +258,31 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             }
         }
     }
+}
+
+/// Those listed objects that no row names. Garbage collection deletes an object before the last row of it: one that is not
+/// there any more was listed before that, and is none.
+async fn strays_among(
+    metadata: &Metadata,
+    storage: &Storage,
+    older_than: Duration,
+    listed: Vec<(ObjectKey, u64)>,
+) -> Result<Vec<StrayObject>, Error> {
+    let keys: Vec<String> = listed.iter().map(|(key, _)| key.to_string()).collect();
+    let known = metadata.known_keys(&keys).await?;
+    let young = SystemTime::now() - older_than;
+    let mut strays = Vec::new();
+    for (key, size) in listed {
+        if known.contains(&key.to_string()) || key.made_at().is_some_and(|made_at| made_at > young) {
+            continue;
+        }
+        match storage.size(&key).await {
+            Ok(_) => strays.push(StrayObject { key: key.to_string(), size }),
+            Err(StorageError::Lost { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(strays)
 }
 
 /// What is wrong with an object, by its length.

@@ -67,6 +67,16 @@ async fn a_lost_object_is_told_and_its_blob_can_be_pushed_anew() {
 }
 
 #[tokio::test]
+async fn what_was_deleted_after_it_was_listed_is_no_stray() {
+    let place = place(Duration::ZERO).await;
+    let (there, gone) = (place.stray().await, ObjectKey::random());
+    let listed = vec![(there.clone(), 5), (gone, 5)];
+    let strays = strays_among(&place.metadata, &place.storage, Duration::ZERO, listed).await.unwrap();
+    let strays: Vec<String> = strays.into_iter().map(|stray| stray.key).collect();
+    assert_eq!(strays, [there.to_string()]);
+}
+
+#[tokio::test]
 async fn an_object_of_another_length_is_lost() {
     let place = place(Duration::ZERO).await;
     place.push_object("app", "layer").await;

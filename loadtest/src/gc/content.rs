@@ -1,7 +1,7 @@
 //! Owns the content of a registry half of which is deleted: images that share nothing, each with a tag, in one repository.
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::readers::{Corpus, Wanted};
 use crate::body::{Sha256Digest, splitmix64};
@@ -65,9 +65,9 @@ impl Images {
 
     /// Reads some images of both halves: every byte of what was kept, and that what was deleted is not there.
     pub(super) fn verify(&self, connection: &mut Connection<'_>, every: u64) -> Result<()> {
-        for number in (0..self.count()).filter(|number| number / 2 % every == 0) {
+        for number in (0..self.count()).filter(|number| (number / 2).is_multiple_of(every)) {
             let image = self.image(number);
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 ensure!(!connection.exists(&by_digest(image), ACCEPT_MANIFESTS)?, "image {number} is still there");
                 continue;
             }
@@ -89,17 +89,21 @@ impl Images {
 impl Image {
     fn new(number: u64, blob_bytes: u64) -> Self {
         let blobs: Vec<_> = (0..BLOBS).map(|index| Sha256Digest::of(&blob_of(number, index, blob_bytes))).collect();
-        let descriptor = |media_type: &str, digest: &Sha256Digest| json!({"mediaType": media_type, "digest": digest.to_string(), "size": blob_bytes});
-        let layers = blobs[1..].iter().map(|digest| descriptor("application/vnd.oci.image.layer.v1.tar+gzip", digest));
+        let layers = blobs[1..].iter().map(|digest| descriptor("layer.v1.tar+gzip", digest, blob_bytes));
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &blobs[0]),
+            "config": descriptor("config.v1+json", &blobs[0], blob_bytes),
             "layers": layers.collect::<Vec<_>>(),
         });
         let manifest = manifest.to_string().into_bytes();
         Self { digest: Sha256Digest::of(&manifest), manifest, blobs }
     }
+}
+
+fn descriptor(kind: &str, digest: &Sha256Digest, size: u64) -> Value {
+    let media_type = format!("application/vnd.oci.image.{kind}");
+    json!({"mediaType": media_type, "digest": digest.to_string(), "size": size})
 }
 
 /// The bytes of a blob: no other has the same.

@@ -88,8 +88,8 @@ pub(crate) fn gc(arguments: &GcArguments) -> Result<ExitCode> {
     for name in &arguments.subjects {
         match start(name, &places)? {
             Ok(mut subject) => {
-                found
-                    .push(measure(&mut subject, &images, arguments.readers).with_context(|| format!("{name} failed"))?);
+                let measured = measure(&mut subject, &images, arguments.readers);
+                found.push(measured.with_context(|| format!("{name} failed"))?);
             }
             Err(how) => remarks.push(format!("{name} was skipped: {how}")),
         }

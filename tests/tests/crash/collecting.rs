@@ -74,7 +74,7 @@ impl Trial {
             let moment = self.moment(kill);
             println!("kill {kill}: {moment:?}");
             self.collect_and_kill(moment).await;
-            if kill % FSCK_EVERY == 0 || kill == kills {
+            if kill.is_multiple_of(FSCK_EVERY) || kill == kills {
                 self.assert_consistent();
             }
             self.server.restart();

@@ -53,7 +53,7 @@ pub(crate) async fn assert_empties(replicas: &mut [Server], slots: &[Arc<Slot>])
     }
     let begun = Instant::now();
     loop {
-        // What is deleted while it is looked at may be told as a finding, or as an error: that is looked at below.
+        // Its exit code is looked at below, when nothing changes any more.
         let said = fsck(&replicas[0]);
         if counted(&said) == Some((0, 0)) {
             break;
