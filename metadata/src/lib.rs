@@ -48,8 +48,8 @@ pub use records::{
     PutInlineBlob, PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent,
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
-pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
 pub use retention::{CondemnedTag, DeleteManifest, GuardedDelete, OldGeneration, TagFacts, TagPage, TagsOutcome};
+pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
 
 use cache::Cache;
 use garbage::Kind;

@@ -94,6 +94,10 @@ impl Scrubber {
     }
 
     async fn round(&self, now: bool, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        // Nothing is written where there is nothing to do.
+        if !now && self.is_done_for_now(&self.metadata.scrub_state().await?) {
+            return Ok(());
+        }
         let Some(claim) = self.metadata.claim_scrub(HOLD).await? else {
             return if now { Err(Error::ClaimLost) } else { Ok(()) };
         };
@@ -107,12 +111,17 @@ impl Scrubber {
         outcome
     }
 
+    fn is_done_for_now(&self, state: &ScrubClaim) -> bool {
+        let is_recent = state.began.is_some_and(|began| began + self.rules.period > state.now);
+        state.finished.is_some() && is_recent
+    }
+
     /// Where to go on, and how fast; none where it is not time for a new round.
     async fn begin(&self, claim: ScrubClaim, now: bool) -> Result<Option<(i64, Rate)>, Error> {
         if claim.began.is_some() && claim.finished.is_none() {
             return Ok(Some((claim.last, Rate::of(self.rules, claim.total))));
         }
-        if !now && claim.began.is_some_and(|began| began + self.rules.period > claim.now) {
+        if !now && self.is_done_for_now(&claim) {
             return Ok(None);
         }
         let total = self.metadata.begin_scrub(claim.claim).await?.ok_or(Error::ClaimLost)?;

@@ -7,7 +7,8 @@ use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction, history, read, references, repositories};
 use crate::cache::Change;
 use crate::{
-    DeleteManifest, DeleteOutcome, Error, GuardedDelete, ManifestRecord, PutManifest, PutManifestOutcome, Quotas, Result,
+    DeleteManifest, DeleteOutcome, Error, GuardedDelete, ManifestRecord, PutManifest, PutManifestOutcome, Quotas,
+    Result,
 };
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
