@@ -144,7 +144,11 @@ impl ApiError {
             Metadata::Unavailable(_) => Self::unavailable(error, "the database does not answer, try again"),
             Metadata::NotCommitted(_) => Self::unavailable(error, "nothing was written, try again"),
             Metadata::DiskFull(_) => Self::disk_full(error),
-            Metadata::Address { .. } | Metadata::Statement(_) | Metadata::Migration(_) | Metadata::Damaged { .. } => {
+            Metadata::Address { .. }
+            | Metadata::Statement(_)
+            | Metadata::Migration(_)
+            | Metadata::Schema { .. }
+            | Metadata::Damaged { .. } => {
                 Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "the database failed")
             }
         }
@@ -164,6 +168,8 @@ impl ApiError {
             | Storage::Locked { .. }
             | Storage::Folder { .. }
             | Storage::DiskCache { .. }
+            | Storage::NoDocument { .. }
+            | Storage::Document { .. }
             | Storage::Unusable { .. } => Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "storage failed"),
         }
     }
