@@ -26,6 +26,7 @@ mod pulls;
 mod reads;
 mod records;
 mod scrub;
+mod snapshot;
 mod sqlite;
 
 use durability::Durability;
@@ -44,6 +45,7 @@ pub use records::{
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
 pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
+pub use snapshot::{Restore, SNAPSHOT_FORMAT, Snapshot, SnapshotTable};
 
 use cache::Cache;
 use garbage::Kind;

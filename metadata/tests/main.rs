@@ -47,6 +47,7 @@ mod races;
 mod referrers;
 mod replicas;
 mod schema;
+mod snapshot;
 mod tags;
 mod upload_races;
 mod uploads;
