@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod backup;
 mod blobs;
 mod clock;
 mod collector;
@@ -20,6 +21,10 @@ mod steps;
 mod uploads;
 mod verdict;
 
+pub use backup::{
+    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, read_backup,
+    restore, store_backup, stored_backups,
+};
 pub use collector::{Collected, Collector, Halt};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use preview::{Going, Preview, Share, Staying, preview, why};
