@@ -115,7 +115,7 @@ pub async fn keep_backups(storage: &Storage, keep: usize, now: SystemTime) -> Re
 
 /// A time as names begin with it: in their order, and of letters and digits.
 fn moment(at: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(at).to_string().replace(['-', ':'], "")
+    humantime::format_rfc3339_millis(at).to_string().replace(['-', ':', '.'], "")
 }
 
 fn body(number: usize) -> String {
