@@ -186,7 +186,7 @@ impl Store {
 
     /// A connection beside the writer, for a transaction that lasts.
     async fn long_connection(&self) -> Result<Connection> {
-        self.file.clone().pragma("cache_size", LONG_CACHE).connect().await.map_err(Error::Unavailable)
+        Ok(self.file.clone().pragma("cache_size", LONG_CACHE).connect().await?)
     }
 
     async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
