@@ -89,7 +89,8 @@ pub fn read_backup<'a>(
     storage: &'a Storage,
     backup: &'a StoredBackup,
 ) -> impl Stream<Item = Result<Bytes, BackupError>> + 'a {
-    stream::iter(&backup.pieces).then(move |document| async move { Ok(storage.read_document(document).await?) })
+    let read = move |document| async move { storage.read_document(document).await.map_err(BackupError::from) };
+    stream::iter(&backup.pieces).then(read)
 }
 
 /// Deletes all but the newest few, and what was left of those that never were whole; answers their names.
