@@ -17,7 +17,8 @@ pub struct Gc {
     /// How long an upload session lives after its last byte. Default 24 h.
     #[serde(with = "duration")]
     pub upload_expiry: Duration,
-    /// How long the bytes of a deleted object stay, so that downloads in flight end well. Default 1 h.
+    /// How long the bytes of a deleted object stay, so that downloads in flight end well, and a database that was restored
+    /// from a backup finds them. Default 1 h.
     #[serde(with = "duration")]
     pub object_delay: Duration,
     /// How long a manifest stays that was neither tagged, nor pushed, nor pulled. Default 7 d.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod backup;
 mod blobs;
 mod clock;
 mod collector;
@@ -22,6 +23,10 @@ mod steps;
 mod uploads;
 mod verdict;
 
+pub use backup::{
+    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, read_backup,
+    restore, store_backup, stored_backups,
+};
 pub use collector::{Collected, Collector, Halt};
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};

@@ -40,6 +40,17 @@ pub enum Error {
     /// A migration failed, or the schema is newer or older than this program can work with.
     #[error("the schema cannot be brought up to date")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// The schema is not the one that this program knows: a snapshot would lack something of it, or could not be read.
+    #[error(
+        "the database's schema is that of migration {database} and this program's is that of {program}: use the release \
+         that the registry runs, or bring the schema up to date by longshore migrate up"
+    )]
+    Schema {
+        /// The last migration that was applied; 0 for none.
+        database: i64,
+        /// The last one that this program has.
+        program: i64,
+    },
     /// A row holds what no write of ours can have put there.
     #[error("a row of {table} is damaged: {reason}")]
     Damaged {

@@ -29,6 +29,7 @@ mod reads;
 mod records;
 mod retention;
 mod scrub;
+mod snapshot;
 mod sqlite;
 
 pub use contents::{BlobEdge, Contents, ManifestNode, RepositorySize};
@@ -50,6 +51,7 @@ pub use records::{
 };
 pub use retention::{CondemnedTag, DeleteManifest, GuardedDelete, OldGeneration, TagFacts, TagPage, TagsOutcome};
 pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
+pub use snapshot::{Restore, SNAPSHOT_FORMAT, Snapshot, SnapshotTable};
 
 use cache::Cache;
 use garbage::Kind;

@@ -51,6 +51,7 @@ mod referrers;
 mod replicas;
 mod retention;
 mod schema;
+mod snapshot;
 mod tags;
 mod upload_races;
 mod uploads;

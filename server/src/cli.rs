@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Fsck(FsckOptions),
     /// Show where the bytes are: by repository, tag or layer.
     Du(DuOptions),
+    /// Write what the database holds into the store of the objects, or into a file; servers go on meanwhile.
+    Backup(BackupOptions),
+    /// Fill a new, empty database from a backup, of whichever kind of database that was.
+    Restore(RestoreOptions),
     /// Look at the settings.
     Config {
         #[command(subcommand)]
@@ -163,6 +167,44 @@ pub(crate) struct DuOptions {
     #[arg(long, conflicts_with = "name")]
     pub(crate) namespaces: bool,
     /// How to say what was found; JSON is one value a line.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// How to back up.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BackupOptions {
+    /// Write this file, or standard output where it is `-`, and nothing into the store.
+    #[arg(long, value_name = "FILE", conflicts_with = "keep")]
+    pub(crate) to: Option<PathBuf>,
+    /// Keep so many backups in the store, with this one, and delete the older ones.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// How to say what was done.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) output: OutputFormat,
+    /// Something else than a backup.
+    #[command(subcommand)]
+    pub(crate) action: Option<BackupAction>,
+}
+
+/// What else to do with backups.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum BackupAction {
+    /// Show the backups in the store, the oldest first.
+    List,
+}
+
+/// What to restore.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestoreOptions {
+    /// A backup in the store, as `longshore backup list` names it, or `latest`.
+    #[arg(value_name = "NAME", required_unless_present = "from", conflicts_with = "from")]
+    pub(crate) name: Option<String>,
+    /// Read this file, or standard input where it is `-`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// How to say what was done.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
 }

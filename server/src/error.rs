@@ -154,7 +154,11 @@ impl ApiError {
                 format!("{inner}: delete images that nobody needs, or have the quota raised"),
             )
             .with_detail(json!({ "namespace": namespace, "quota": quota, "held": held, "wanted": wanted })),
-            Metadata::Address { .. } | Metadata::Statement(_) | Metadata::Migration(_) | Metadata::Damaged { .. } => {
+            Metadata::Address { .. }
+            | Metadata::Statement(_)
+            | Metadata::Migration(_)
+            | Metadata::Schema { .. }
+            | Metadata::Damaged { .. } => {
                 Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "the database failed")
             }
         }
@@ -174,6 +178,8 @@ impl ApiError {
             | Storage::Locked { .. }
             | Storage::Folder { .. }
             | Storage::DiskCache { .. }
+            | Storage::NoDocument { .. }
+            | Storage::Document { .. }
             | Storage::Unusable { .. } => Self::internal(error, StatusCode::INTERNAL_SERVER_ERROR, "storage failed"),
         }
     }

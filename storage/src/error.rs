@@ -1,6 +1,6 @@
 //! What can go wrong with bytes, by what the caller can do about it.
 
-use crate::ObjectKey;
+use crate::{DocumentName, ObjectKey};
 use std::{io, path::PathBuf};
 
 /// An error of storage.
@@ -46,6 +46,20 @@ pub enum Error {
     Backend {
         /// The key.
         key: ObjectKey,
+        /// What it said.
+        reason: String,
+    },
+    /// There is no document of this name.
+    #[error("there is no {name}")]
+    NoDocument {
+        /// The name.
+        name: DocumentName,
+    },
+    /// A document could not be read, written or deleted.
+    #[error("the store failed at {name}: {reason}")]
+    Document {
+        /// The name.
+        name: DocumentName,
         /// What it said.
         reason: String,
     },

@@ -6,6 +6,7 @@
 use crate::{
     BlobHasher, Delivery, Error, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, Result,
     blocking::{Lanes, run},
+    document::DocumentFiles,
     folders::{ProcessLock, make_folders},
     hot::HotSegments,
     objects::{OpenObjects, read_range},
@@ -60,7 +61,7 @@ impl FileStore {
         })
     }
 
-    /// Opens the folder to look at it, beside a process that may hold it. Nothing may be written by this one.
+    /// Opens the folder to look at it, beside a process that may hold it. Nothing but documents may be written by this one.
     ///
     /// # Errors
     /// [`Error::Folder`] where there is none.
@@ -73,6 +74,11 @@ impl FileStore {
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What lies beside the objects.
+    pub(crate) fn documents(&self) -> DocumentFiles {
+        DocumentFiles::below(&self.folder)
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {

@@ -3,6 +3,7 @@
 
 mod blocking;
 mod buffers;
+mod document;
 mod error;
 mod files;
 mod folders;
@@ -16,6 +17,7 @@ mod remote;
 mod storage;
 mod write;
 
+pub use document::DocumentName;
 pub use error::Error;
 pub use files::FileStore;
 pub use folders::ProcessLock;

@@ -1,8 +1,8 @@
 //! Where objects are: files on a local disk, or an object store. What the rest of Longshore sees of either.
 
 use crate::{
-    BlobHasher, DiskUsage, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader,
-    ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey,
+    ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -32,7 +32,7 @@ impl Storage {
         }
     }
 
-    /// Opens what the settings name to look at it, beside a process that may hold it. Nothing may be written.
+    /// Opens what the settings name to look at it, beside a process that may hold it. Nothing but documents may be written.
     ///
     /// # Errors
     /// As those of [`Storage::open`]; [`crate::Error::Folder`] where there is no folder.
@@ -183,6 +183,44 @@ impl Storage {
         match self {
             Self::Files(files) => files.size(key).await,
             Self::Remote(store) => store.size(key).await,
+        }
+    }
+
+    /// Writes a document, or replaces it; it is durable when this returns. Needs no lock on a folder of files, where
+    /// [`Storage::look`] has opened it.
+    pub async fn put_document(&self, name: &DocumentName, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::Files(files) => files.documents().put(name, bytes).await,
+            Self::Remote(store) => store.put_document(name, bytes).await,
+        }
+    }
+
+    /// All of a document.
+    ///
+    /// # Errors
+    /// [`Error::NoDocument`] where there is none.
+    pub async fn read_document(&self, name: &DocumentName) -> Result<Bytes> {
+        match self {
+            Self::Files(files) => files.documents().read(name).await,
+            Self::Remote(store) => store.read_document(name).await,
+        }
+    }
+
+    /// Every document that is there, with its length, in the order of their names.
+    pub async fn documents(&self) -> Result<Vec<(DocumentName, u64)>> {
+        let mut all: Vec<_> = match self {
+            Self::Files(files) => files.documents().list().await?,
+            Self::Remote(store) => store.list_documents().try_collect().await?,
+        };
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// Deletes a document. That there is none is success.
+    pub async fn delete_document(&self, name: &DocumentName) -> Result<()> {
+        match self {
+            Self::Files(files) => files.documents().delete(name).await,
+            Self::Remote(store) => store.delete_document(name).await,
         }
     }
 

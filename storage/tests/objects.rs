@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::join_all};
 use longshore_oci::{Algorithm, Digest};
-use longshore_storage::{BlobHasher, Delivery, Error, FileStore, ObjectKey, ObjectStream};
+use longshore_storage::{BlobHasher, Delivery, DocumentName, Error, FileStore, ObjectKey, ObjectStream, Storage};
 use proptest::prelude::*;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt;
@@ -265,6 +265,32 @@ async fn every_object_is_listed_and_nothing_else() {
     assert_eq!(listed, expected);
     assert_eq!(house.files.size(&expected[3].0).await.unwrap(), expected[3].1);
     assert!(matches!(house.files.size(&gone).await, Err(Error::Lost { .. })));
+}
+
+#[tokio::test]
+async fn documents_lie_beside_the_objects_and_need_no_lock() {
+    let house = House::new();
+    // As a command has it open beside the server.
+    let beside = Storage::Files(FileStore::look(house.folder.path()).unwrap());
+    assert_eq!(beside.documents().await.unwrap(), []);
+    let [first, second, end] = ["000000", "000001", "end-000002"].map(|piece| DocumentName::new("one", piece).unwrap());
+    for (name, content) in [(&end, "end"), (&second, "second"), (&first, "torn"), (&first, "first")] {
+        beside.put_document(name, content.as_bytes().into()).await.unwrap();
+    }
+    let group = house.folder.path().join("backups/one");
+    fs::write(group.join("000003.unfinished"), "a process ended here").unwrap();
+    let expected = [(first.clone(), 5), (second.clone(), 6), (end.clone(), 3)];
+    assert_eq!(beside.documents().await.unwrap(), expected);
+    assert_eq!(beside.read_document(&first).await.unwrap(), "first");
+    assert_eq!(fs::metadata(group.join("000000")).unwrap().mode() & 0o777, 0o600, "nobody else may read it");
+    let objects: Vec<_> = house.files.list().try_collect().await.unwrap();
+    assert!(objects.is_empty(), "{objects:?}");
+    fs::remove_file(group.join("000003.unfinished")).unwrap();
+    for name in [&first, &first, &second, &end] {
+        beside.delete_document(name).await.unwrap();
+    }
+    assert!(matches!(beside.read_document(&first).await, Err(Error::NoDocument { .. })));
+    assert!(!group.exists(), "the folder went with the last of them");
 }
 
 #[tokio::test]

@@ -162,7 +162,7 @@ impl Losses {
 
 /// An answer is given only for what is on the disk, whatever the server's own default is; and how rows are found is not
 /// left to what the server happens to know of them.
-async fn set_up(connection: &mut Connection) -> sqlx::Result<()> {
+pub(super) async fn set_up(connection: &mut Connection) -> sqlx::Result<()> {
     sqlx::query(BE_DURABLE).execute(&mut *connection).await?;
     sqlx::query(PLAN_BY_INDEX).execute(&mut *connection).await?;
     be_missed(connection).await

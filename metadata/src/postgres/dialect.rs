@@ -51,8 +51,22 @@ macro_rules! json_rows {
 
 /// Bytes from hexadecimal text.
 macro_rules! unhex {
-    ($text:literal) => {
+    ($text:expr) => {
         concat!("decode(", $text, ", 'hex')")
+    };
+}
+
+/// Hexadecimal text from bytes, NULL from NULL.
+macro_rules! hex {
+    ($bytes:literal) => {
+        concat!("encode(", $bytes, ", 'hex')")
+    };
+}
+
+/// A JSON list of these columns, as text.
+macro_rules! json_row {
+    ($($columns:expr),+) => {
+        concat!("CAST(json_build_array(", $($columns),+, ") AS TEXT)")
     };
 }
 
@@ -90,6 +104,6 @@ macro_rules! annotation {
 }
 
 pub(super) use {
-    annotation, digest_list, for_key_share, for_no_key_update, for_update, for_update_of, json_rows, lock_text,
-    review_list, skip_locked, text_list, unhex,
+    annotation, digest_list, for_key_share, for_no_key_update, for_update, for_update_of, hex, json_row, json_rows,
+    lock_text, review_list, skip_locked, text_list, unhex,
 };

@@ -6,6 +6,7 @@ mod dialect;
 mod hearing;
 mod notifications;
 mod roll;
+mod sequences;
 
 #[path = "../queries/batch.rs"]
 mod batch;
@@ -43,12 +44,16 @@ mod pulls;
 mod references;
 #[path = "../queries/repositories.rs"]
 mod repositories;
+#[path = "../queries/restore.rs"]
+mod restore;
 #[path = "../queries/retention.rs"]
 mod retention;
 #[path = "../queries/reviews.rs"]
 mod reviews;
 #[path = "../queries/scrub.rs"]
 mod scrub;
+#[path = "../queries/snapshot.rs"]
+mod snapshot;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 #[path = "../queries/usage.rs"]
@@ -59,7 +64,11 @@ use crate::{ConnectOptions, Durability, Error, Result};
 use batch::Batch;
 use connections::{Connections, read};
 use hearing::{Hearing, hearing};
+pub(crate) use migrations::newest_migration;
 use notifications::Listener;
+pub(crate) use restore::Restore;
+use sequences::AFTER_RESTORE;
+pub(crate) use snapshot::Snapshot;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use std::{
     str::FromStr,
@@ -92,6 +101,14 @@ const TOGETHER: &[(&[&str], &str)] = &[];
 
 /// One round trip, like `BEGIN` alone. The setting ends with the transaction.
 const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
+
+/// All that the transaction reads is of one moment, and it may wait for whoever takes what it reads. It makes nobody wait.
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+    SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
+
+/// Whoever would write something waits until the database is filled.
+const BEGIN_RESTORE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; \
+    LOCK TABLE repositories, objects, blobs, users, grants, tombstones IN SHARE ROW EXCLUSIVE MODE";
 
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
@@ -138,6 +155,13 @@ impl Store {
     /// A connection outside the pool, for work on the schema.
     async fn owner_connection(&self) -> Result<Connection> {
         self.address.connect().await.map_err(Error::unavailable)
+    }
+
+    /// A connection outside the pool, for a transaction that lasts.
+    async fn long_connection(&self) -> Result<Connection> {
+        let mut connection = self.owner_connection().await?;
+        connections::set_up(&mut connection).await?;
+        Ok(connection)
     }
 
     async fn write<T: Transaction>(&self, work: T) -> Result<T::Output> {
@@ -256,13 +280,16 @@ mod tests {
             pulls::STATEMENTS,
             references::STATEMENTS,
             repositories::STATEMENTS,
+            restore::STATEMENTS,
             retention::STATEMENTS,
             reviews::STATEMENTS,
             scrub::STATEMENTS,
+            snapshot::STATEMENTS,
             uploads::STATEMENTS,
             usage::STATEMENTS,
             notifications::STATEMENTS,
             hearing::STATEMENTS,
+            sequences::STATEMENTS,
         ];
         files.concat()
     }

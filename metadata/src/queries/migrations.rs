@@ -11,6 +11,11 @@ use std::collections::BTreeSet;
 /// Where sqlx keeps its books.
 const BOOKS: &str = "_sqlx_migrations";
 
+/// The last migration that this program has.
+pub(crate) fn newest_migration() -> i64 {
+    migrator().iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 impl Store {
     pub(crate) async fn migrate(&self) -> Result<()> {
         let mut connection: Connection = self.owner_connection().await?;

@@ -1,11 +1,13 @@
 //! The subcommands.
 
+mod backup;
 mod config;
 mod du;
 mod fsck;
 mod gc;
 mod health;
 mod migrate;
+mod restore;
 mod scrub;
 mod serve;
 mod tag;
@@ -36,6 +38,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Scrub(options) => in_runtime(scrub::run(&sources, &options)),
         Command::Fsck(options) => in_runtime(fsck::run(&sources, &options)),
         Command::Du(options) => in_runtime(du::run(&sources, &options)),
+        Command::Backup(options) => in_runtime(backup::run(&sources, &options)),
+        Command::Restore(options) => in_runtime(restore::run(&sources, &options)),
         Command::Config { action } => Ok(config::run(&sources, action)),
         Command::Health => in_runtime(health::run(&sources)),
     }

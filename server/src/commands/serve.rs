@@ -169,7 +169,8 @@ fn access_lines(settings: &Settings) -> Result<Option<AccessLines>> {
     is_wanted.then(AccessLines::start).transpose().context("the access log cannot be started")
 }
 
-fn lifetimes(settings: &Settings) -> Lifetimes {
+/// How long things are promised, as the settings say it.
+pub(super) fn lifetimes(settings: &Settings) -> Lifetimes {
     Lifetimes {
         promise: settings.gc.promise,
         review_delay: settings.gc.promise,

@@ -1,10 +1,14 @@
-//! What we ask of an object store. Small on purpose: whoever has these fourteen calls right can hold a registry's layers,
+//! What we ask of an object store. Small on purpose: whoever has these eighteen calls right can hold a registry's layers,
 //! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
-use crate::{ObjectKey, Result, read::ByteStream};
+use crate::{DocumentName, Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use std::{fmt::Debug, ops::Range, time::Duration};
 
 /// An object store: whole objects, and objects in parts.
@@ -97,6 +101,32 @@ pub trait Backend: Debug + Send + Sync + 'static {
             }
             Ok(())
         })
+    }
+
+    /// Writes a document, or replaces it; it is durable when this returns. A store that keeps none refuses it, and has none.
+    fn put_document<'call>(&'call self, name: &'call DocumentName, bytes: Bytes) -> BoxFuture<'call, Result<()>> {
+        let _ = bytes;
+        let reason = "it keeps no documents".to_owned();
+        Box::pin(async move { Err(Error::Document { name: name.clone(), reason }) })
+    }
+
+    /// All of a document.
+    ///
+    /// # Errors
+    /// [`Error::NoDocument`] where there is none.
+    fn read_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<Bytes>> {
+        Box::pin(async move { Err(Error::NoDocument { name: name.clone() }) })
+    }
+
+    /// Every document that is there, with its length, in any order. None of them is among the objects.
+    fn list_documents(&self) -> BoxStream<'_, Result<(DocumentName, u64)>> {
+        stream::empty().boxed()
+    }
+
+    /// Deletes a document. That there is none is success.
+    fn delete_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<()>> {
+        let _ = name;
+        Box::pin(async { Ok(()) })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The backends that the `object_store` crate speaks to: S3 and what is like it, Google Cloud Storage, Azure.
 
 use super::{Backend, PresignedUrl, presigned::SIGNING_TIMEOUT};
-use crate::{Error, ObjectKey, Result, read::ByteStream};
+use crate::{DocumentName, Error, ObjectKey, Result, document, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{
     StreamExt,
@@ -86,6 +86,10 @@ impl<S> Cloud<S> {
     fn path(&self, key: &ObjectKey) -> Path {
         Path::from(format!("{}{key}", self.prefix))
     }
+
+    fn document_path(&self, name: &DocumentName) -> Path {
+        Path::from(format!("{}{name}", self.prefix))
+    }
 }
 
 impl<S> fmt::Debug for Cloud<S> {
@@ -105,6 +109,14 @@ fn failed(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
 /// For calls that write a new object: what is not found then is the bucket.
 fn refused(key: &ObjectKey) -> impl FnOnce(object_store::Error) -> Error + '_ {
     move |source| Error::Backend { key: key.clone(), reason: reason(&source) }
+}
+
+/// For calls that speak of a document.
+fn failed_document(name: &DocumentName) -> impl FnOnce(object_store::Error) -> Error + '_ {
+    move |source| match source {
+        object_store::Error::NotFound { .. } => Error::NoDocument { name: name.clone() },
+        source => Error::Document { name: name.clone(), reason: reason(&source) },
+    }
 }
 
 /// How stores begin to say that there is no such upload, or none with these parts. That something is not there is too
@@ -300,6 +312,43 @@ impl<S: CloudStore> Backend for Cloud<S> {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn put_document<'call>(&'call self, name: &'call DocumentName, bytes: Bytes) -> BoxFuture<'call, Result<()>> {
+        Box::pin(async move {
+            let put = self.store.put(&self.document_path(name), PutPayload::from_iter([bytes])).await;
+            // What is not found then is the bucket.
+            put.map_err(|source| Error::Document { name: name.clone(), reason: reason(&source) })?;
+            Ok(())
+        })
+    }
+
+    fn read_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<Bytes>> {
+        Box::pin(async move {
+            let got = self.store.get_opts(&self.document_path(name), GetOptions::default()).await;
+            got.map_err(failed_document(name))?.bytes().await.map_err(failed_document(name))
+        })
+    }
+
+    fn list_documents(&self) -> BoxStream<'_, Result<(DocumentName, u64)>> {
+        let folder = Path::from(format!("{}{}", self.prefix, document::FOLDER));
+        let listed = self.store.list(Some(&folder)).filter_map(|listed| async move {
+            match listed {
+                // What else lies there is not ours.
+                Ok(found) => DocumentName::of_path(found.location.as_ref()).map(|name| Ok((name, found.size))),
+                Err(error) => Some(Err(refused(&ObjectKey::probe())(error))),
+            }
+        });
+        listed.boxed()
+    }
+
+    fn delete_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<()>> {
+        Box::pin(async move {
+            match self.store.delete(&self.document_path(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(failed_document(name)(error)),
+            }
         })
     }
 }

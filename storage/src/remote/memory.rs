@@ -1,7 +1,7 @@
 //! A bucket in the memory of this process, for tests: an object store without a network.
 
 use super::Backend;
-use crate::{Error, ObjectKey, Result, read::ByteStream};
+use crate::{DocumentName, Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{
     StreamExt,
@@ -24,6 +24,7 @@ struct Memory(Mutex<Bucket>);
 struct Bucket {
     objects: HashMap<ObjectKey, Bytes>,
     uploads: HashMap<String, Upload>,
+    documents: BTreeMap<DocumentName, Bytes>,
     /// Names that were given.
     named: u64,
 }
@@ -172,6 +173,33 @@ impl Backend for Memory {
     fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>> {
         Box::pin(async move {
             self.bucket().objects.remove(key);
+            Ok(())
+        })
+    }
+
+    fn put_document<'call>(&'call self, name: &'call DocumentName, bytes: Bytes) -> BoxFuture<'call, Result<()>> {
+        Box::pin(async move {
+            self.bucket().documents.insert(name.clone(), bytes);
+            Ok(())
+        })
+    }
+
+    fn read_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<Bytes>> {
+        Box::pin(async move {
+            let found = self.bucket().documents.get(name).cloned();
+            found.ok_or_else(|| Error::NoDocument { name: name.clone() })
+        })
+    }
+
+    fn list_documents(&self) -> BoxStream<'_, Result<(DocumentName, u64)>> {
+        let bucket = self.bucket();
+        let all: Vec<_> = bucket.documents.iter().map(|(name, bytes)| Ok((name.clone(), bytes.len() as u64))).collect();
+        stream::iter(all).boxed()
+    }
+
+    fn delete_document<'call>(&'call self, name: &'call DocumentName) -> BoxFuture<'call, Result<()>> {
+        Box::pin(async move {
+            self.bucket().documents.remove(name);
             Ok(())
         })
     }

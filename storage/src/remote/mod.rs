@@ -41,7 +41,11 @@ use budget::UploadMemory;
 use disk::DiskCache;
 use flights::Flights;
 
-use crate::{BlobHasher, Delivery, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result, hot::HotSegments};
+use crate::{
+    BlobHasher, Delivery, DocumentName, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result,
+    hot::HotSegments,
+};
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use longshore_oci::Algorithm;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -221,6 +225,26 @@ impl RemoteStore {
     /// How long an object is, as the store says.
     pub async fn size(&self, key: &ObjectKey) -> Result<u64> {
         self.backend.size(key).await
+    }
+
+    /// Writes a document, or replaces it; it is durable when this returns.
+    pub async fn put_document(&self, name: &DocumentName, bytes: Bytes) -> Result<()> {
+        self.backend.put_document(name, bytes).await
+    }
+
+    /// All of a document.
+    pub async fn read_document(&self, name: &DocumentName) -> Result<Bytes> {
+        self.backend.read_document(name).await
+    }
+
+    /// Every document that is there, with its length, in any order.
+    pub fn list_documents(&self) -> BoxStream<'_, Result<(DocumentName, u64)>> {
+        self.backend.list_documents()
+    }
+
+    /// Deletes a document. That there is none is success.
+    pub async fn delete_document(&self, name: &DocumentName) -> Result<()> {
+        self.backend.delete_document(name).await
     }
 
     /// Whether the store answers and lets us look at objects.

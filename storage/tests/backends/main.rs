@@ -9,8 +9,8 @@ use futures_util::TryStreamExt;
 use longshore_config::{Azure, Gcs, S3, Secret, Settings, Sources, Storage as StorageSettings};
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
-    Backend, BlobHasher, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, azure_backend, gcs_backend,
-    memory_backend, s3_backend,
+    Backend, BlobHasher, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, azure_backend,
+    gcs_backend, memory_backend, s3_backend,
 };
 use longshore_tests::{
     azurite::{self, Azurite},
@@ -70,6 +70,9 @@ on_all_backends!(
     an_upload_ends_once,
     an_object_outlives_the_end_of_its_upload,
     uploads_are_listed_until_they_end,
+    a_document_is_read_as_it_was_written,
+    documents_are_listed_and_are_no_objects,
+    a_document_that_is_deleted_is_gone,
 );
 
 fn s3_settings() -> S3 {
@@ -332,6 +335,54 @@ async fn uploads_are_listed_until_they_end(backend: Arc<dyn Backend>) {
     backend.complete(&key, &second, vec![(0, name)]).await.unwrap();
     assert!(backend.uploads(&key).await.unwrap().is_empty());
     backend.abort(&another, &others).await.unwrap();
+}
+
+/// A document that no other test has.
+fn document(piece: &str) -> DocumentName {
+    let group: String = ObjectKey::random().to_string().split_off("objects/".len());
+    DocumentName::new(&group, piece).unwrap()
+}
+
+async fn a_document_is_read_as_it_was_written(backend: Arc<dyn Backend>) {
+    for length in [0, 1, 9 * 1024 * 1024 + 1] {
+        let (name, whole) = (document("000000"), bytes(length, 20));
+        backend.put_document(&name, whole.clone()).await.unwrap();
+        assert!(backend.read_document(&name).await.unwrap() == whole, "{length} bytes");
+        let another = bytes(10, 21);
+        backend.put_document(&name, another.clone()).await.unwrap();
+        assert!(backend.read_document(&name).await.unwrap() == another, "it was replaced");
+        backend.delete_document(&name).await.unwrap();
+    }
+}
+
+async fn documents_are_listed_and_are_no_objects(backend: Arc<dyn Backend>) {
+    let first = document("000000");
+    let second = DocumentName::new(first.group(), "end-000001").unwrap();
+    backend.put_document(&first, bytes(10, 22)).await.unwrap();
+    backend.put_document(&second, bytes(3, 23)).await.unwrap();
+    let key = ObjectKey::random();
+    backend.put(&key, vec![bytes(5, 24)]).await.unwrap();
+    let mut listed: Vec<_> = backend.list_documents().try_collect().await.unwrap();
+    listed.retain(|(name, _)| name.group() == first.group());
+    listed.sort_unstable();
+    assert_eq!(listed, [(first.clone(), 10), (second.clone(), 3)]);
+    // The group's name would be that of an object.
+    let objects: Vec<_> = backend.list().try_collect().await.unwrap();
+    assert!(objects.contains(&(key, 5)));
+    assert!(objects.iter().all(|(key, _)| !key.to_string().ends_with(first.group())), "{objects:?}");
+    for name in [first, second] {
+        backend.delete_document(&name).await.unwrap();
+    }
+}
+
+async fn a_document_that_is_deleted_is_gone(backend: Arc<dyn Backend>) {
+    let name = document("000000");
+    let missing = backend.read_document(&name).await;
+    assert!(matches!(missing, Err(Error::NoDocument { .. })), "{missing:?}");
+    backend.put_document(&name, bytes(10, 25)).await.unwrap();
+    backend.delete_document(&name).await.unwrap();
+    assert!(matches!(backend.read_document(&name).await, Err(Error::NoDocument { .. })));
+    backend.delete_document(&name).await.unwrap();
 }
 
 /// What is told of a store that cannot be used: where it is, what it said, and which setting to change.

@@ -4,6 +4,7 @@
 
 mod answers;
 mod auth;
+mod backup;
 mod bad_manifests;
 mod care;
 mod commands;
