@@ -13,10 +13,10 @@ use sqlx::{Postgres, Transaction};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How many transactions wait for another one's rows. (Commits that notify wait for each other too, for a moment, whatever
+/// How many transactions wait for another one's rows, or for its lock on a name. (Commits that notify wait for each other too, for a moment, whatever
 /// database they are of.)
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-    AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple')";
+    AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple', 'advisory')";
 
 /// Begins an operation, which must come to wait for a transaction that the test holds.
 pub(crate) async fn begin_blocked<T: Send + 'static>(

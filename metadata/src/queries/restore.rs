@@ -4,8 +4,8 @@
 //! at everything once. What depends on the time is promised anew: nothing that was promised by another clock, or long ago,
 //! may end at once.
 
-use super::garbage::HOLD;
 use super::dialect::{json_rows, unhex};
+use super::garbage::HOLD;
 use super::{AFTER_RESTORE, BEGIN_RESTORE, Connection, Store};
 use crate::{Result, SnapshotTable};
 use sqlx::Connection as _;
