@@ -1,8 +1,8 @@
 //! What retention rules are told of tags, and what they ask of the database.
 
-use crate::{CondemnedManifest, DeleteOutcome, Review};
+use crate::{Breaker, CondemnedManifest, DeleteOutcome, Metadata, Result, Review};
 use longshore_oci::{Digest, ImmutableTags, RepositoryName, Tag};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A tag, as rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,4 +85,52 @@ pub enum GuardedDelete {
         /// The tag.
         tag: Tag,
     },
+}
+
+impl Metadata {
+    /// Repositories that nobody has looked through for `interval`, in byte order, after `after`.
+    pub async fn repositories_to_look_through(
+        &self,
+        after: &str,
+        interval: Duration,
+        limit: u32,
+    ) -> Result<Vec<RepositoryName>> {
+        on_engine!(self.repositories_to_look_through(after, interval, limit))
+    }
+
+    /// Takes the repository to look through: false where somebody has done so within `interval`.
+    pub async fn look_through(&self, repository: &RepositoryName, interval: Duration) -> Result<bool> {
+        on_engine!(self.look_through(repository, interval))
+    }
+
+    /// A page of a repository's tags as rules look at them, in byte order, after `after`.
+    pub async fn tag_page(&self, repository: &RepositoryName, after: &str, limit: u32) -> Result<TagPage> {
+        on_engine!(self.tag_page(repository, after, limit))
+    }
+
+    /// A tag as rules look at it, and when it was read.
+    pub async fn tag_facts(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<(SystemTime, TagFacts)>> {
+        on_engine!(self.tag_facts(repository, tag))
+    }
+
+    /// Deletes those of the repository's tags that were not pushed, moved or pulled since they were found; unless that
+    /// were too many.
+    pub async fn delete_tags(
+        &self,
+        repository: &RepositoryName,
+        tags: Vec<CondemnedTag>,
+        breaker: Breaker,
+    ) -> Result<TagsOutcome> {
+        on_engine!(self.delete_tags(repository, tags, breaker))
+    }
+
+    /// The build caches that the tag named before the last `kept` manifests, and that nothing keeps, newest first.
+    pub async fn old_generations(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        kept: u32,
+    ) -> Result<Vec<OldGeneration>> {
+        on_engine!(self.old_generations(repository, tag, kept))
+    }
 }

@@ -57,8 +57,15 @@ pub(crate) async fn look_through(house: &House, found: &mut Retained) -> Result<
 struct Look<'house> {
     house: &'house House,
     repository: &'house RepositoryName,
-    /// What rules that only report would have deleted.
-    reported: BTreeMap<&'house str, u64>,
+    /// What rules that only report would have deleted, by their names.
+    reported: BTreeMap<&'house str, Reported>,
+}
+
+/// What a rule that only reports would have deleted.
+#[derive(Debug, Default)]
+struct Reported {
+    tags: u64,
+    build_caches: u64,
 }
 
 impl<'house> Look<'house> {
@@ -90,7 +97,7 @@ impl<'house> Look<'house> {
         let (mut condemned, mut caches) = (Vec::new(), Vec::new());
         for facts in page.tags {
             match survey.verdict(&facts, page.now).goes_by() {
-                Some(rule) if rule.dry_run => *self.reported.entry(&rule.name).or_default() += 1,
+                Some(rule) if rule.dry_run => self.reported.entry(&rule.name).or_default().tags += 1,
                 Some(rule) => condemned.push(CondemnedTag { facts, by: format!("retention: {}", rule.name) }),
                 None if facts.is_build_cache => caches.push(facts),
                 None => {}
@@ -107,13 +114,14 @@ impl<'house> Look<'house> {
     }
 
     /// Deletes what these tags named before the last few build caches, and nothing else keeps.
-    async fn delete_old_caches(&self, tags: &[TagFacts], found: &mut Retained) -> Result<(), Error> {
+    async fn delete_old_caches(&mut self, tags: &[TagFacts], found: &mut Retained) -> Result<(), Error> {
         let Some((rule, kept)) = self.house.rules.retention.build_caches(self.repository) else { return Ok(()) };
-        if rule.dry_run {
-            return Ok(());
-        }
         for facts in tags {
             let old = self.house.metadata.old_generations(self.repository, &facts.tag, kept).await?;
+            if rule.dry_run {
+                self.reported.entry(&rule.name).or_default().build_caches += old.len() as u64;
+                continue;
+            }
             let old: Vec<_> = old.into_iter().map(|generation| generation.condemned).collect();
             for batch in old.chunks(BATCH as usize) {
                 found.build_caches += self.house.metadata.delete_unkept_manifests(batch.to_vec()).await?;
@@ -123,9 +131,12 @@ impl<'house> Look<'house> {
     }
 
     fn report(&self, found: &mut Retained) {
-        for (rule, tags) in &self.reported {
+        for (rule, Reported { tags, build_caches }) in &self.reported {
             found.reported += tags;
-            tracing::info!(repository = %self.repository, rule, tags, "a retention rule that only reports would delete tags");
+            if tags + build_caches > 0 {
+                let repository = self.repository;
+                tracing::info!(%repository, rule, tags, build_caches, "a retention rule that only reports would delete tags");
+            }
         }
     }
 }

@@ -338,6 +338,19 @@ mod tests {
         }
     }
 
+    /// However many tags a repository has, a page of them costs a page.
+    #[tokio::test]
+    async fn pages_of_tags_are_not_sorted() {
+        let store = empty().await;
+        store.migrate().await.unwrap();
+        let mut connection = store.connections.acquire().await.unwrap();
+        let prepare = sqlx::AssertSqlSafe(format!("PREPARE page AS {}", retention::TAGS));
+        sqlx::raw_sql(prepare).execute(&mut *connection).await.unwrap();
+        let explain = "EXPLAIN EXECUTE page(NULL, NULL, NULL)";
+        let plan: Vec<(String,)> = sqlx::query_as(explain).persistent(false).fetch_all(&mut *connection).await.unwrap();
+        assert!(plan.iter().all(|(line,)| !line.contains("Sort")), "{plan:#?}");
+    }
+
     #[tokio::test]
     async fn commits_are_durable_on_a_server_whose_default_is_not() {
         let store = empty().await;

@@ -16,19 +16,20 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-/// What is told of a tag `t` and its manifest `m`.
+/// What is told of a tag `t` and its manifest `m`. Tags are in the order of their index: a page costs a page, and not a sort
+/// of all that follow.
 macro_rules! facts {
     () => {
         concat!(
-            "SELECT c.now, t.name, t.repository_id, t.manifest_id, m.digest, t.updated_at, t.last_pulled_at, \
+            "SELECT (SELECT now FROM clock) AS now, t.name, t.repository_id, t.manifest_id, m.digest, t.updated_at, t.last_pulled_at, \
             COALESCE(m.config_media_type = 'application/vnd.buildkit.cacheconfig.v0', FALSE) AS is_build_cache, \
             substr(COALESCE(",
             annotation!("m.annotations", "land.longshore.expires-after"),
             ", ",
             annotation!("m.annotations", "quay.expires-after"),
             "), 1, 64) AS expires_after \
-            FROM clock c CROSS JOIN repositories r JOIN tags t ON t.repository_id = r.id \
-            JOIN manifests m ON m.id = t.manifest_id WHERE r.name = $1 "
+            FROM tags t JOIN manifests m ON m.id = t.manifest_id \
+            WHERE t.repository_id = (SELECT id FROM repositories WHERE name = $1) "
         )
     };
 }

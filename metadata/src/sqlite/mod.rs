@@ -335,6 +335,18 @@ mod tests {
         }
     }
 
+    /// However many tags a repository has, a page of them costs a page.
+    #[tokio::test]
+    async fn pages_of_tags_are_not_sorted() {
+        let (store, _folder) = store().await;
+        for statement in [retention::TAGS, references::LIST_TAGS] {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(explain).persistent(false).fetch_all(&store.connections).await.unwrap();
+            assert!(plan.iter().all(|(.., step)| !step.contains("B-TREE")), "{statement}: {plan:#?}");
+        }
+    }
+
     #[tokio::test]
     async fn the_writer_is_durable() {
         let (store, _folder) = store().await;

@@ -293,6 +293,7 @@ fn an_index_may_list_blobs_as_the_cache_of_buildkit_does() {
     let entries = json!([descriptor(LAYER, "layer"), descriptor("application/vnd.buildkit.cacheconfig.v0", "cache")]);
     let manifest = parse(&with(index(), "manifests", entries)).unwrap();
     assert_eq!(manifest.children[1].media_type.as_str(), "application/vnd.buildkit.cacheconfig.v0");
+    assert_eq!(manifest.config_media_type.as_deref(), Some("application/vnd.buildkit.cacheconfig.v0"));
 }
 
 #[test]
