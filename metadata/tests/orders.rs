@@ -13,8 +13,8 @@ use sqlx::{Postgres, Transaction};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How many transactions wait for another one's rows, or for its lock on a name. (Commits that notify wait for each other too, for a moment, whatever
-/// database they are of.)
+/// How many transactions wait for another one's rows, or for its lock on a name. (Commits that notify wait for each other
+/// too, for a moment, whatever database they are of.)
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
     AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple', 'advisory')";
 
