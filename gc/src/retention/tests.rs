@@ -175,6 +175,14 @@ impl Place {
         collected.retained
     }
 
+    /// Pushes an image under its tag, later than everything before it: SQLite's clock counts milliseconds.
+    async fn push_later(&self, name: &str) {
+        let now = async || self.metadata.collection_state().await.unwrap().now;
+        let before = now().await;
+        while now().await == before {}
+        self.push_manifest("app", name, &[], &[name]).await;
+    }
+
     async fn push_cache(&self, body: &str) -> Digest {
         let manifest = PutManifest {
             config_media_type: Some(CACHE.to_owned()),
@@ -191,7 +199,7 @@ impl Place {
 async fn what_no_rule_keeps_goes_and_its_history_names_the_rule() {
     let place = place(Duration::ZERO).await.with(vec![rule("branches", "pr-.*", last_pushed(2))]);
     for name in ["pr-1", "pr-2", "main", "pr-3", "pr-4"] {
-        place.push_manifest("app", name, &[], &[name]).await;
+        place.push_later(name).await;
     }
     place.push_manifest("elsewhere", "pr-1", &[], &["pr-1"]).await;
     assert_eq!(place.retain().await, Retained { repositories: 1, tags: 2, ..Retained::default() });
@@ -213,7 +221,7 @@ async fn more_tags_than_a_page_are_compared_with_each_other() {
         place.push_manifest("app", &names.join(" "), &[], &names).await;
     }
     for name in ["t0002", "t0001", "t0000"] {
-        place.push_manifest("app", name, &[], &[name]).await;
+        place.push_later(name).await;
     }
     let place = Place { rules: Rules { retention: unbroken(&place), ..place.rules.clone() }, ..place };
     assert_eq!(place.retain().await.tags, 1097);
@@ -241,7 +249,7 @@ async fn referrers_and_children_go_with_what_a_tag_named() {
     place.push_object("app", "layer").await;
     let signature = PutManifest { subject: Some(subject), ..Place::manifest("app", "signature", &["layer"]) };
     place.metadata.put_manifest(signature).await.unwrap();
-    place.push_manifest("app", "new", &[], &["new"]).await;
+    place.push_later("new").await;
 
     let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
     let tags: Vec<_> = preview.tags.iter().map(|tag| (tag.tag.as_str(), tag.rule.as_str())).collect();
@@ -295,7 +303,7 @@ async fn a_rule_that_only_reports_deletes_nothing() {
 async fn immutable_tags_stay_unless_the_rule_says_so() {
     let place = place(Duration::ZERO).await;
     for name in ["v1", "v2", "pr-1", "pr-2"] {
-        place.push_manifest("app", name, &[], &[name]).await;
+        place.push_later(name).await;
     }
     let mut rules = vec![rule("all", ".*", last_pushed(1))];
     for (even_immutable, left) in [(false, vec!["pr-2", "v1", "v2"]), (true, vec!["pr-2"])] {
