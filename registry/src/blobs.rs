@@ -27,7 +27,7 @@ pub enum BlobReader {
     /// It is in memory.
     Inline(Bytes),
     /// It is an object.
-    Object(ObjectReader),
+    Object(Box<ObjectReader>),
 }
 
 impl Registry {
@@ -55,7 +55,7 @@ impl Registry {
     pub async fn open_blob(&self, blob: &Blob) -> Result<BlobReader> {
         match &blob.content {
             Content::Inline(bytes) => Ok(BlobReader::Inline(bytes.clone())),
-            Content::Object(key) => Ok(BlobReader::Object(self.storage.open_object(key, blob.size).await?)),
+            Content::Object(key) => Ok(BlobReader::Object(Box::new(self.storage.open_object(key, blob.size).await?))),
         }
     }
 

@@ -61,12 +61,12 @@ struct BlobRow {
     holders: i64,
 }
 
-fn node(row: ManifestRow) -> Result<ManifestNode> {
+fn node(row: &ManifestRow) -> Result<ManifestNode> {
     let subject = row.subject_digest.as_deref().map(digest).transpose()?;
     Ok(ManifestNode { id: row.id, digest: digest(&row.digest)?, size: size(row.size)?, subject })
 }
 
-fn edge(row: BlobRow) -> Result<BlobEdge> {
+fn edge(row: &BlobRow) -> Result<BlobEdge> {
     Ok(BlobEdge {
         manifest: row.manifest_id,
         blob: row.blob_id,
@@ -134,7 +134,7 @@ impl Store {
         let told: Result<Vec<ManifestRow>> = read!(self.connections, connection => {
             Ok(sqlx::query_as(MANIFESTS).bind(repository_id).bind(after).bind(PAGE).fetch_all(connection).await?)
         });
-        told?.into_iter().map(node).collect()
+        told?.iter().map(node).collect()
     }
 
     async fn add_edges(&self, manifests: &str, contents: &mut Contents) -> Result<()> {
@@ -143,7 +143,7 @@ impl Store {
         });
         contents.children.extend(children?);
         let blobs: Result<Vec<BlobRow>> = read!(self.connections, connection => Ok(sqlx::query_as(BLOBS).bind(manifests).fetch_all(connection).await?));
-        for row in blobs? {
+        for row in &blobs? {
             contents.blobs.push(edge(row)?);
         }
         Ok(())
