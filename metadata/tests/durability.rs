@@ -54,7 +54,7 @@ async fn a_failed_write_tells_its_own_error_and_undoes_nobody_elses(database: Da
     }
     assert!(matches!(damaged, Err(Error::Damaged { table: "uploads", .. })), "{damaged:?}");
     let Err(Error::Statement(refused)) = refused else { panic!("{refused:?}") };
-    let is_taken = refused.as_database_error().is_some_and(|error| error.is_unique_violation());
+    let is_taken = refused.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     assert!(is_taken, "{refused}");
     assert_eq!(database.inside.count("SELECT count(*) FROM blobs").await, 30);
     // The failed commit has undone all of itself, and the session goes on.
