@@ -32,13 +32,20 @@ impl Storage {
         }
     }
 
-    /// Opens what the settings name to look at it, beside a process that may hold it. Nothing but documents may be written.
+    /// The same for a process that ends soon: the folder of `storage.disk_cache` is left to a server.
+    ///
+    /// # Errors
+    /// Those of [`Storage::open`].
+    pub async fn open_uncached(settings: &Settings) -> Result<Self> {
+        Self::open(&uncached(settings)).await
+    }
+
+    /// The same to look at it, beside a process that may hold it. No object may be written.
     ///
     /// # Errors
     /// As those of [`Storage::open`]; [`crate::Error::Folder`] where there is no folder.
     pub async fn look(settings: &Settings) -> Result<Self> {
-        let settings = Settings { disk_cache: None, ..settings.clone() };
-        match RemoteStore::connect(&settings).await? {
+        match RemoteStore::connect(&uncached(settings)).await? {
             Some(remote) => Ok(Self::Remote(remote)),
             None => Ok(Self::Files(FileStore::look(&settings.path)?)),
         }
@@ -247,6 +254,11 @@ impl Storage {
             Self::Remote(store) => store.check().await,
         }
     }
+}
+
+/// The same settings without a cache on a disk.
+fn uncached(settings: &Settings) -> Settings {
+    Settings { disk_cache: None, ..settings.clone() }
 }
 
 /// Appends to one object. After an error the object is what was last made durable.

@@ -56,6 +56,16 @@ pub struct ScrubReport {
     pub is_finished: bool,
 }
 
+impl std::ops::AddAssign<&Self> for ScrubReport {
+    fn add_assign(&mut self, later: &Self) {
+        self.objects += later.objects;
+        self.bytes += later.bytes;
+        self.damaged.extend_from_slice(&later.damaged);
+        self.recovered.extend_from_slice(&later.recovered);
+        self.is_finished = later.is_finished;
+    }
+}
+
 /// An object whose bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {

@@ -14,14 +14,7 @@ impl Place {
     /// What a round reads, or what is left of one.
     async fn scrub(&self, rules: ScrubRules) -> ScrubReport {
         let mut total = ScrubReport::default();
-        let add = |report: &ScrubReport| {
-            total.objects += report.objects;
-            total.bytes += report.bytes;
-            total.damaged.extend_from_slice(&report.damaged);
-            total.recovered.extend_from_slice(&report.recovered);
-            total.is_finished = report.is_finished;
-        };
-        self.scrubber(rules).pass(add).await.unwrap();
+        self.scrubber(rules).pass(|report| total += report).await.unwrap();
         total
     }
 

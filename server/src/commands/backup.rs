@@ -19,14 +19,10 @@ use std::{
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) async fn run(sources: &SettingsSources, options: &BackupOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
     if let Some(BackupAction::List) = options.action {
-        return list(&settings, options.output).await;
+        return list(&super::load(sources)?.settings, options.output).await;
     }
-    let metadata = super::connect(&settings).await?;
-    let code = act(&settings, &metadata, options).await;
-    metadata.close().await;
-    code
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &BackupOptions) -> Result<ExitCode> {

@@ -14,15 +14,16 @@ use std::process::ExitCode;
 const PAGE: u32 = 200;
 
 pub(super) async fn run(sources: &SettingsSources, options: &DuOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    let told = match &options.name {
-        None if options.namespaces => namespaces(&settings, &metadata, options.output).await,
-        None => repositories(&metadata, options.output).await,
-        Some(name) => inside(&metadata, name, options.output).await,
-    };
-    metadata.close().await;
-    told.map(|()| ExitCode::SUCCESS)
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
+}
+
+async fn act(settings: &Settings, metadata: &Metadata, options: &DuOptions) -> Result<ExitCode> {
+    match &options.name {
+        None if options.namespaces => namespaces(settings, metadata, options.output).await?,
+        None => repositories(metadata, options.output).await?,
+        Some(name) => inside(metadata, name, options.output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A line for people, or a value for programs.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use longshore_config::{Loaded, Quota, Settings, Sources};
 use longshore_metadata::{ConnectOptions, Metadata, Quotas};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_storage::{ProcessLock, Storage};
+use longshore_storage::ProcessLock;
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 /// Exit code of a check that found something.
@@ -64,6 +64,18 @@ fn environment() -> Vec<(String, String)> {
     std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("LONGSHORE_")).collect()
 }
 
+/// Runs a command on the database that the settings name, and lets go of that whatever comes of it.
+async fn on_database(
+    sources: &SettingsSources,
+    command: impl AsyncFnOnce(&Settings, &Metadata) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    let settings = load(sources)?.settings;
+    let metadata = connect(&settings).await?;
+    let code = command(&settings, &metadata).await;
+    metadata.close().await;
+    code
+}
+
 /// Connects to the database that the settings name.
 async fn connect(settings: &Settings) -> Result<Metadata> {
     let options = ConnectOptions {
@@ -82,12 +94,6 @@ fn quotas(settings: &Settings) -> Quotas {
     let of_its_own = |quota: &Quota| Some((quota.namespace.clone()?, quota.bytes.bytes()));
     let others = quotas.iter().find(|quota| quota.namespace.is_none()).map(|quota| quota.bytes.bytes());
     Quotas::new(quotas.iter().filter_map(of_its_own).collect(), others)
-}
-
-/// Opens the objects for a command, which caches nothing: the folder of `storage.disk_cache` is a server's.
-async fn open_storage(settings: &Settings) -> Result<Storage> {
-    let storage = longshore_config::Storage { disk_cache: None, ..settings.storage.clone() };
-    Ok(Storage::open(&storage).await?)
 }
 
 /// The folder of an embedded database, unless `database.url` names another one.

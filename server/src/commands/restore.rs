@@ -23,11 +23,7 @@ const CHUNK: usize = 1024 * 1024;
 const LATEST: &str = "latest";
 
 pub(super) async fn run(sources: &SettingsSources, options: &RestoreOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    let code = act(&settings, &metadata, options).await;
-    metadata.close().await;
-    code
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &RestoreOptions) -> Result<ExitCode> {

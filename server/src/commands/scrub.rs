@@ -6,17 +6,14 @@ use anyhow::{Context as _, Result};
 use longshore_config::Settings;
 use longshore_gc::{Damage, ScrubReport, ScrubRules, Scrubber};
 use longshore_metadata::{DamagedBlob, Metadata};
+use longshore_storage::Storage;
 use std::process::ExitCode;
 
 /// Rows that are read together.
 const PAGE: u32 = 100;
 
 pub(super) async fn run(sources: &SettingsSources, options: &ScrubOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    let code = act(&settings, &metadata, options).await;
-    metadata.close().await;
-    code
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -> Result<ExitCode> {
@@ -26,11 +23,11 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
     let _alone =
         super::hold_database(settings).context("the server that has this database open reads its objects by itself")?;
     metadata.migrate().await?;
-    let storage = super::open_storage(settings).await?;
+    let storage = Storage::open_uncached(&settings.storage).await?;
     let rate = options.rate.map_or(u64::MAX, longshore_config::ByteSize::bytes);
     let scrubber = Scrubber::new(metadata.clone(), storage, ScrubRules { rate, period: std::time::Duration::ZERO });
     let mut total = ScrubReport::default();
-    let read = scrubber.round_now(|report| add(&mut total, report)).await;
+    let read = scrubber.round_now(|report| total += report).await;
     read.context("not all objects were read: the next scrub goes on from there")?;
     match options.output {
         OutputFormat::Text => print!("{}", text(&total)),
@@ -43,14 +40,6 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
 pub(super) fn rules(settings: &Settings) -> Option<ScrubRules> {
     let (period, rate) = (settings.gc.scrub_period, settings.gc.scrub_rate.bytes());
     (!period.is_zero()).then_some(ScrubRules { period, rate })
-}
-
-fn add(total: &mut ScrubReport, report: &ScrubReport) {
-    total.objects += report.objects;
-    total.bytes += report.bytes;
-    total.damaged.extend_from_slice(&report.damaged);
-    total.recovered.extend_from_slice(&report.recovered);
-    total.is_finished = report.is_finished;
 }
 
 fn text(total: &ScrubReport) -> String {

@@ -17,19 +17,19 @@ use std::{
 const OPERATOR: &str = "longshore tag restore";
 
 pub(super) async fn run(sources: &SettingsSources, options: &TagOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    // What another process has in memory of an embedded database would be wrong after a change from here.
-    let is_change = matches!(options.action, TagAction::Restore { .. });
-    let _alone = is_change.then(|| super::hold_database(&settings)).transpose().context(
-        "the server that has this database open would not hear of the change: let a client tag the digest that \
+    super::on_database(sources, async |settings, metadata| {
+        // What another process has in memory of an embedded database would be wrong after a change from here.
+        let is_change = matches!(options.action, TagAction::Restore { .. });
+        let _alone = is_change.then(|| super::hold_database(settings)).transpose().context(
+            "the server that has this database open would not hear of the change: let a client tag the digest that \
          `longshore tag show` tells, or stop the server first",
-    )?;
-    let storage = Storage::open(&settings.storage).await?;
-    let registry = Registry::new(metadata.clone(), storage, super::serve::rules(&settings));
-    let code = act(&registry, options).await;
-    metadata.close().await;
-    code
+        )?;
+        // A tag's past is in the database alone: no object is written or read.
+        let storage = Storage::look(&settings.storage).await?;
+        let registry = Registry::new(metadata.clone(), storage, super::serve::rules(settings));
+        act(&registry, options).await
+    })
+    .await
 }
 
 async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {

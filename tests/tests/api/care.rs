@@ -18,6 +18,7 @@ on_both!(
     du_tells_where_the_bytes_are,
     a_damaged_layer_is_not_served_and_mended_by_a_push,
     fsck_tells_of_what_is_lost_and_of_what_is_stray,
+    a_tags_past_is_told_beside_the_server,
 );
 
 async fn a_namespace_holds_what_its_quota_lets_and_no_more(backend: Backend) {
@@ -156,4 +157,15 @@ async fn fsck_tells_of_what_is_lost_and_of_what_is_stray(backend: Backend) {
     let (code, said, _) = run(&server, &["fsck", "--older-than", "0s"]);
     assert_eq!(code, 0, "{said}");
     assert!(!stray.exists(), "what was stray was condemned, and is collected");
+}
+
+async fn a_tags_past_is_told_beside_the_server(backend: Backend) {
+    let server = Server::start(Options::on(backend));
+    let client = Client::new(server.url());
+    let image = SmallImage::pushed_to(&client, "app", "latest").await;
+    for arguments in [["tag", "history", "app:latest"], ["tag", "show", "app:latest"]] {
+        let (code, said, complaint) = run(&server, &arguments);
+        assert_eq!((code, complaint.as_str()), (0, ""), "{arguments:?}: {said}");
+        assert!(said.contains(&image.manifest.digest), "{arguments:?}: {said}");
+    }
 }

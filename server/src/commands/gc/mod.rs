@@ -9,17 +9,14 @@ use anyhow::{Context as _, Result};
 use longshore_config::Settings;
 use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
+use longshore_storage::Storage;
 use std::{process::ExitCode, time::Duration};
 
 /// So many blobs are never too many to delete in a day.
 const FLOOR: u64 = 1000;
 
 pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    let code = act(&settings, &metadata, options).await;
-    metadata.close().await;
-    code
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> Result<ExitCode> {
@@ -41,7 +38,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     }
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     metadata.migrate().await?;
-    let storage = super::open_storage(settings).await?;
+    let storage = Storage::open_uncached(&settings.storage).await?;
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
     let collected = collector.pass().await.context("the pass did not come to its end")?;
     match options.output {
