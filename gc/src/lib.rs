@@ -8,6 +8,7 @@ mod collector;
 mod du;
 mod fsck;
 mod grants;
+mod length;
 mod manifests;
 mod objects;
 mod pace;

@@ -1,7 +1,8 @@
 //! What garbage collection is told of the database, and what it asks of it.
 
+use crate::{ExpiredUploads, Metadata, Result, Tombstone};
 use longshore_oci::{Digest, RepositoryName, Tag};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A change that waits in the queue for garbage collection to look at. It stands for what the queue said when it was read:
 /// what happens to the same thing later queues it anew, and nothing that is done for this review undoes that.
@@ -29,7 +30,7 @@ impl Review {
 
     /// When it is due.
     pub fn due(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + std::time::Duration::from_micros(u64::try_from(self.due).unwrap_or_default())
+        SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(self.due).unwrap_or_default())
     }
 }
 
@@ -221,4 +222,124 @@ pub struct CollectionState {
     pub waits_until: Option<SystemTime>,
     /// It was stopped, and why.
     pub stopped: Option<String>,
+}
+
+impl Metadata {
+    /// Manifests whose review is due, each with what keeps it.
+    pub async fn review_manifests(&self, page: ReviewPage) -> Result<Reviewed<ManifestFacts>> {
+        on_engine!(self.review_manifests(page))
+    }
+
+    /// Holds on blobs whose review is due, each with what keeps it.
+    pub async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
+        on_engine!(self.review_grants(page))
+    }
+
+    /// Blobs whose review is due, each with what keeps it.
+    pub async fn review_blobs(&self, page: ReviewPage) -> Result<Reviewed<BlobFacts>> {
+        on_engine!(self.review_blobs(page))
+    }
+
+    /// A manifest with what keeps it, whether a review of it is due or not.
+    pub async fn manifest_facts(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<ManifestFacts>> {
+        on_engine!(self.manifest_facts(repository, digest))
+    }
+
+    /// The children of these indexes and the referrers of these subjects: once for each that keeps them.
+    pub async fn manifests_kept_by(&self, keepers: &[Review]) -> Result<Vec<KeptManifest>> {
+        on_engine!(self.manifests_kept_by(keepers))
+    }
+
+    /// These manifests, each with how much keeps it.
+    pub async fn manifests_with_keepers(&self, manifests: &[Review]) -> Result<Vec<KeptManifest>> {
+        on_engine!(self.manifests_with_keepers(manifests))
+    }
+
+    /// The blobs that these manifests need: once for each manifest.
+    pub async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
+        on_engine!(self.blobs_needed_by(manifests))
+    }
+
+    /// For each of these holds, how many repositories hold its blob.
+    pub async fn count_holders(&self, grants: &[Review]) -> Result<Vec<(Review, u64)>> {
+        on_engine!(self.count_holders(grants))
+    }
+
+    /// Objects that are condemned and whose bytes are there still.
+    pub async fn waiting_bytes(&self) -> Result<WaitingBytes> {
+        on_engine!(self.waiting_bytes())
+    }
+
+    /// Ends reviews of manifests that stay: whatever takes away what keeps them queues them anew. Those with a time are
+    /// looked at again then.
+    pub async fn keep_manifests(&self, kept: Vec<Review>, until: Vec<(Review, SystemTime)>) -> Result<()> {
+        on_engine!(self.settle_reviews(Kind::Manifest, kept, until))
+    }
+
+    /// The same for holds on blobs.
+    pub async fn keep_grants(&self, kept: Vec<Review>, until: Vec<(Review, SystemTime)>) -> Result<()> {
+        on_engine!(self.settle_reviews(Kind::Grant, kept, until))
+    }
+
+    /// Ends the reviews of those of the blobs that a repository holds still.
+    pub async fn keep_blobs(&self, kept: Vec<Review>) -> Result<()> {
+        on_engine!(self.keep_blobs(kept))
+    }
+
+    /// Deletes those of the manifests that are still as they were found and are kept by nothing. Those that somebody works
+    /// on right now are passed over, and stay in the queue.
+    pub async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {
+        on_engine!(self.delete_unkept_manifests(condemned))
+    }
+
+    /// Deletes those of the holds whose lease has ended and that no manifest needs.
+    pub async fn delete_unkept_grants(&self, condemned: Vec<CondemnedGrant>) -> Result<Deleted> {
+        on_engine!(self.delete_unkept_grants(condemned))
+    }
+
+    /// Deletes those of the blobs that no repository holds, and condemns their objects; unless that were too many.
+    pub async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {
+        on_engine!(self.delete_unheld_blobs(reviews, breaker))
+    }
+
+    /// What holds garbage collection up, looked at before a pass: a clock that was moved since anybody looked makes it wait
+    /// for as long as things are promised.
+    pub async fn begin_collection(&self) -> Result<CollectionState> {
+        on_engine!(self.begin_collection())
+    }
+
+    /// What holds garbage collection up.
+    pub async fn collection_state(&self) -> Result<CollectionState> {
+        on_engine!(self.collection_state())
+    }
+
+    /// Makes garbage collection wait, on all replicas, for as long as things are promised.
+    pub async fn hold_collection(&self) -> Result<()> {
+        on_engine!(self.hold_collection())
+    }
+
+    /// Lets garbage collection go on, whatever held it up, and delete as much as it finds for a day.
+    pub async fn resume_collection(&self) -> Result<()> {
+        on_engine!(self.resume_collection())
+    }
+
+    /// For how long the review that waits longest has been due.
+    pub async fn overdue_for(&self) -> Result<Duration> {
+        on_engine!(self.overdue_for())
+    }
+
+    /// Ends at most `limit` sessions that have expired, and condemns their objects.
+    pub async fn expire_uploads(&self, limit: u32) -> Result<ExpiredUploads> {
+        on_engine!(self.expire_uploads(limit))
+    }
+
+    /// Takes at most `limit` condemned keys whose time has come; another caller gets them only after `hold`.
+    pub async fn claim_tombstones(&self, limit: u32, hold: Duration) -> Result<Vec<Tombstone>> {
+        on_engine!(self.claim_tombstones(limit, hold))
+    }
+
+    /// Forgets condemned keys whose bytes are gone.
+    pub async fn drop_tombstones(&self, keys: Vec<String>) -> Result<()> {
+        on_engine!(self.drop_tombstones(keys))
+    }
 }

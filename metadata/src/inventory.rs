@@ -15,7 +15,7 @@ pub struct StrayObject {
 
 /// The row of an object, and whether anything names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnusedObject {
+pub struct ObjectRow {
     /// Its number: pages go by it.
     pub number: i64,
     /// Its key.
@@ -60,6 +60,15 @@ impl Table {
     }
 }
 
+/// What has its bytes in its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InRows {
+    /// The bodies of manifests.
+    Manifests,
+    /// Small blobs.
+    Blobs,
+}
+
 /// Bytes that are in the database itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
@@ -85,12 +94,12 @@ impl Metadata {
     }
 
     /// The rows of objects after this number.
-    pub async fn used_objects(&self, after: i64, limit: u32) -> Result<Vec<UnusedObject>> {
+    pub async fn used_objects(&self, after: i64, limit: u32) -> Result<Vec<ObjectRow>> {
         on_engine!(self.used_objects(after, limit))
     }
 
     /// Lets garbage collection delete objects that nothing names. One that something names is refused by the database.
-    pub async fn condemn_unused(&self, unused: Vec<UnusedObject>) -> Result<()> {
+    pub async fn condemn_unused(&self, unused: Vec<ObjectRow>) -> Result<()> {
         on_engine!(self.condemn_unused(unused))
     }
 
@@ -104,13 +113,8 @@ impl Metadata {
         on_engine!(self.queue_forgotten(table.kind(), places))
     }
 
-    /// The bodies of manifests after this place.
-    pub async fn bodies(&self, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
-        on_engine!(self.contents(true, after, limit))
-    }
-
-    /// The bytes of blobs that are in their rows, after this place.
-    pub async fn inline_blobs(&self, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
-        on_engine!(self.contents(false, after, limit))
+    /// The bytes that are in rows, after this place.
+    pub async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
+        on_engine!(self.contents(of, after, limit))
     }
 }

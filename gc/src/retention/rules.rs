@@ -85,11 +85,8 @@ impl Retention {
     }
 
     /// The rule about build caches of the repository, and how many generations it keeps.
-    pub(crate) fn build_caches(&self, repository: &RepositoryName) -> Option<(&RetentionRule, u32)> {
-        self.rules
-            .iter()
-            .filter(|rule| rule.scope.has_repository(repository))
-            .find_map(|rule| rule.build_caches.map(|kept| (rule, kept)))
+    pub(crate) fn build_caches<'a>(&'a self, repository: &'a RepositoryName) -> Option<(&'a RetentionRule, u32)> {
+        self.of(repository).find_map(|rule| rule.build_caches.map(|kept| (rule, kept)))
     }
 
     /// Whether there is anything to look for in the repository.

@@ -27,7 +27,7 @@ impl Rate {
     /// Waits until so many more bytes may be read.
     pub(super) async fn turn(&mut self, bytes: u64) {
         let now = Instant::now();
-        tokio::time::sleep_until(self.next).await;
+        tokio::time::sleep_until(self.next).await; // this wait is the rate
         let begun = self.next.max(now.checked_sub(SAVED_UP).unwrap_or(now));
         self.next = begun + Duration::from_secs_f64(bytes as f64 / self.bytes as f64);
     }

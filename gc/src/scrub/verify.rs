@@ -1,7 +1,10 @@
 //! Whether an object's bytes are what its digest says.
 
 use super::{Batch, Rate, SAVED_EVERY, Scrubber};
-use crate::Error;
+use crate::{
+    Error,
+    length::{key_of, wrong_length},
+};
 use futures_util::TryStreamExt;
 use longshore_metadata::StoredObject;
 use longshore_storage::{BlobHasher, Error as StorageError, ObjectKey};
@@ -24,8 +27,9 @@ impl Scrubber {
         batch: &mut Batch,
         rate: &mut Rate,
     ) -> Result<Found, Error> {
-        let Ok(key) = object.key.parse::<ObjectKey>() else {
-            return Ok(Found::Wrong(format!("{:?} is no key of ours", object.key)));
+        let key = match key_of(object) {
+            Ok(key) => key,
+            Err(reason) => return Ok(Found::Wrong(reason)),
         };
         match self.read(object, &key, claim, batch, rate).await? {
             Found::Right => Ok(Found::Right),
@@ -41,9 +45,9 @@ impl Scrubber {
         batch: &mut Batch,
         rate: &mut Rate,
     ) -> Result<Found, Error> {
-        match self.storage.size(key).await {
-            Ok(size) if size == object.size => {}
-            Ok(size) => return Ok(Found::Wrong(format!("it has {size} bytes instead of {}", object.size))),
+        match wrong_length(&self.storage, key, object.size).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => return Ok(Found::Wrong(reason)),
             Err(error) => return judged(error),
         }
         let mut hasher = BlobHasher::new(object.digest.algorithm());

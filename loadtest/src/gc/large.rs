@@ -73,6 +73,7 @@ struct Collected {
 }
 
 fn collect(database: &Psql, phase: &Phase, window: Duration) -> Result<Collected> {
+    // Readers read meanwhile: so long their caches are filled, and so long is measured.
     std::thread::sleep(WARM_UP);
     phase.begin(1);
     std::thread::sleep(window);
@@ -82,7 +83,7 @@ fn collect(database: &Psql, phase: &Phase, window: Duration) -> Result<Collected
     let began = Instant::now();
     database.run(RESUME)?;
     phase.begin(2);
-    std::thread::sleep(window);
+    std::thread::sleep(window); // as long as without
     phase.begin(0);
     let seconds = began.elapsed().as_secs_f64();
     let after = counted(database)?;

@@ -147,7 +147,7 @@ struct Done {
 }
 
 fn delete_and_collect(target: &Target, images: &Images, phase: &Phase) -> Result<Done> {
-    thread::sleep(ALONE);
+    thread::sleep(ALONE); // readers read meanwhile
     eprintln!("deleting {} manifests", images.doomed());
     phase.begin(1);
     let began = Instant::now();
@@ -168,7 +168,7 @@ fn wait_until_collected(target: &Target, images: &Images, phase: &Phase) -> Resu
             return Ok(Some(began.elapsed()));
         }
         ensure!(began.elapsed() < LIMIT, "{gone} of {blobs} blobs were collected after {LIMIT:?}");
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(LOOK_EVERY); // nobody tells when all is gone but the metrics
     }
     Ok(None)
 }

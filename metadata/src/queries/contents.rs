@@ -99,18 +99,7 @@ impl Store {
     }
 
     pub(crate) async fn bytes_of_blobs(&self) -> Result<u64> {
-        let (mut total, mut after) = (0, 0);
-        loop {
-            let told: Result<(i64, i64, Option<i64>)> = read!(self.connections, connection => {
-                Ok(sqlx::query_as(BLOB_SIZES).bind(after).bind(PAGE).fetch_one(connection).await?)
-            });
-            let (count, bytes, last) = told?;
-            total += size(bytes)?;
-            match last {
-                Some(last) if count == PAGE => after = last,
-                _ => return Ok(total),
-            }
-        }
+        self.total(BLOB_SIZES).await
     }
 
     pub(crate) async fn contents_of(&self, repository: &RepositoryName) -> Result<Option<Contents>> {

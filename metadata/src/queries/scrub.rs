@@ -139,16 +139,16 @@ impl Store {
     }
 
     pub(crate) async fn begin_scrub(&self, claim: i64) -> Result<Option<u64>> {
-        let total = self.bytes_of_objects().await?;
+        let total = self.total(SIZES).await?;
         Ok(self.write(Begin { claim, total }).await?.then_some(total))
     }
 
-    /// Page by page: no statement of it takes long.
-    async fn bytes_of_objects(&self) -> Result<u64> {
+    /// The sizes of all rows of a table, by a statement that adds up those of a page. No statement of it takes long.
+    pub(super) async fn total(&self, page: &'static str) -> Result<u64> {
         let (mut total, mut after) = (0, 0);
         loop {
             let told: Result<(i64, i64, Option<i64>)> = read!(self.connections, connection => {
-                Ok(sqlx::query_as(SIZES).bind(after).bind(PAGE).fetch_one(connection).await?)
+                Ok(sqlx::query_as(page).bind(after).bind(PAGE).fetch_one(connection).await?)
             });
             let (count, bytes, last) = told?;
             total += size(bytes)?;

@@ -59,7 +59,7 @@ pub(crate) async fn assert_empties(replicas: &mut [Server], slots: &[Arc<Slot>])
             break;
         }
         assert!(begun.elapsed() < PATIENCE, "this is left and does not go: {said:?}");
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY).await; // a server tells nobody that it is through: it is asked again
     }
     at_rest(replicas, |server| {
         let said = fsck(server);

@@ -93,7 +93,7 @@ impl Soak {
         let begun = Instant::now();
         while self.common.tally.events() < self.events || self.cycles().await < self.events / EVENTS_PER_CYCLE {
             assert!(begun.elapsed() < PATIENCE, "it is not over after {PATIENCE:?}");
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await; // clients work meanwhile: how far they are is looked at again
         }
     }
 

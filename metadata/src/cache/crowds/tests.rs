@@ -6,7 +6,7 @@ use longshore_oci::{RepositoryName, Tag};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinHandle};
-use tokio::time::sleep;
+use tokio::time::sleep; // the clock is paused: it goes on when nothing else does
 
 const CROWD: usize = 2_000;
 const LONGEST: Duration = Duration::from_secs(5);
