@@ -46,6 +46,15 @@ pub struct NamespaceUsage {
     pub bytes: u64,
 }
 
+/// What a namespace is said to hold beside what it holds: the same, unless somebody else has changed the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ComparedUsage {
+    /// The bytes that count for its quota, as they were added up.
+    pub told: i64,
+    /// Those of all its manifests and blobs.
+    pub counted: i64,
+}
+
 impl Metadata {
     /// The same, with quotas: whatever would let a namespace hold more is [`crate::Error::OverQuota`], and changes nothing.
     pub fn with_quotas(self, quotas: Quotas) -> Self {
@@ -65,6 +74,16 @@ impl Metadata {
     /// What namespaces after this one hold, as it was last added up.
     pub async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
         on_engine!(self.list_usage(after, limit))
+    }
+
+    /// Counts all that a namespace holds, and tells it beside what has been added up; none where nothing has.
+    pub async fn compare_usage(&self, namespace: &str) -> Result<Option<ComparedUsage>> {
+        on_engine!(self.compare_usage(namespace))
+    }
+
+    /// Lets a namespace be counted once more, when it is next asked for.
+    pub async fn count_usage_anew(&self, namespace: &str) -> Result<()> {
+        on_engine!(self.count_usage_anew(namespace))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::content::{digest_of, image, manifest, repository, tagged};
 use crate::database::{Database, PROMISE};
-use longshore_metadata::{CommitOutcome, Error, MountOutcome, PutInlineBlob, PutManifest, Quotas};
+use longshore_metadata::{CommitOutcome, ComparedUsage, Error, MountOutcome, PutInlineBlob, PutManifest, Quotas};
 use std::collections::BTreeMap;
 
 on_both_engines!(
     every_change_counts_once,
     what_was_there_before_is_counted_at_first,
     other_namespaces_are_others,
+    what_was_added_up_is_compared_with_what_is_there,
     what_fits_is_taken_and_what_does_not_changes_nothing,
     every_way_to_get_a_blob_counts,
     what_adds_nothing_is_taken_beyond_the_quota,
@@ -78,6 +79,23 @@ async fn other_namespaces_are_others(database: Database) {
     assert_eq!(database.usage("team").await, 8);
     assert_eq!(database.usage("team-b").await, 4);
     assert_eq!(database.usage("team0").await, 4);
+}
+
+async fn what_was_added_up_is_compared_with_what_is_there(database: Database) {
+    database.push_blob("team/a", "four").await;
+    database.push(manifest("team", "manifest")).await;
+    database.push_blob("team-b/a", "four").await;
+    assert_eq!(database.metadata.compare_usage("team").await.unwrap(), None, "nothing was added up");
+    database.metadata.add_up_usage().await.unwrap();
+    database.push_blob("team/b/c", "seven!!").await;
+    let right = Some(ComparedUsage { told: 19, counted: 19 });
+    assert_eq!(database.metadata.compare_usage("team").await.unwrap(), right);
+    database.inside.execute("UPDATE namespace_usage SET bytes = bytes + 1", &[]).await.unwrap();
+    let wrong = Some(ComparedUsage { told: 20, counted: 19 });
+    assert_eq!(database.metadata.compare_usage("team").await.unwrap(), wrong);
+    database.metadata.count_usage_anew("team").await.unwrap();
+    database.metadata.add_up_usage().await.unwrap();
+    assert_eq!(database.metadata.compare_usage("team").await.unwrap(), right);
 }
 
 async fn what_fits_is_taken_and_what_does_not_changes_nothing(database: Database) {

@@ -4,9 +4,14 @@
 #[cfg(test)]
 mod tests;
 
-use crate::Error;
+use crate::{
+    Error,
+    length::{key_of, wrong_length},
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use longshore_metadata::{Content, Forgotten, Metadata, StoredObject, StrayObject, Table, UnusedObject};
+use longshore_metadata::{
+    ComparedUsage, Content, Forgotten, InRows, Metadata, NamespaceUsage, ObjectRow, StoredObject, StrayObject, Table,
+};
 use longshore_oci::{Digest, RepositoryName};
 use longshore_storage::{Error as StorageError, ObjectKey, Storage};
 use std::{
@@ -73,6 +78,13 @@ pub enum Finding {
         /// What they should be.
         digest: Digest,
     },
+    /// A namespace is said to hold other bytes than it holds. Mended: it is counted once more.
+    Miscounted {
+        /// Its name.
+        namespace: String,
+        /// Both, in bytes.
+        usage: ComparedUsage,
+    },
 }
 
 /// How much was looked at and found.
@@ -107,6 +119,9 @@ impl fmt::Display for Finding {
             Self::DamagedRow { repository, digest } => {
                 write!(formatter, "damaged    {}{digest}: its bytes in the database are others", place(repository))
             }
+            Self::Miscounted { namespace, usage: ComparedUsage { told, counted } } => {
+                write!(formatter, "miscounted {namespace}: it holds {counted} bytes, and {told} count for its quota")
+            }
         }
     }
 }
@@ -128,8 +143,9 @@ pub async fn fsck(
     for table in [Table::Manifests, Table::Grants, Table::Blobs] {
         check.forgotten(table).await?;
     }
-    check.bodies().await?;
-    check.inline_blobs().await?;
+    check.contents(InRows::Manifests).await?;
+    check.contents(InRows::Blobs).await?;
+    check.usage().await?;
     Ok(check.checked)
 }
 
@@ -156,10 +172,8 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             after = last.number;
             self.checked.rows += page.len() as u64;
             let storage = self.storage;
-            let asked = stream::iter(page)
-                .map(|object| async move { Ok(lost(storage, &object).await?.map(|why| (object, why))) });
-            let lost: Vec<_> =
-                asked.buffer_unordered(ASKED).try_collect::<Vec<_>>().await.map_err(|error: Error| error)?;
+            let asked = stream::iter(page).map(|object| lost(storage, object)).buffer_unordered(ASKED);
+            let lost: Vec<_> = asked.try_collect().await?;
             for (object, reason) in lost.into_iter().flatten() {
                 // Or was it collected since?
                 if self.metadata.objects_after(object.number - 1, 1).await?.first() != Some(&object) {
@@ -199,7 +213,7 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.number;
             self.checked.rows += page.len() as u64;
-            let unused: Vec<UnusedObject> = page.into_iter().filter(|object| !object.is_used).collect();
+            let unused: Vec<ObjectRow> = page.into_iter().filter(|object| !object.is_used).collect();
             for object in &unused {
                 self.found(&Finding::Unused { key: object.key.clone(), size: object.size });
             }
@@ -228,33 +242,39 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
         }
     }
 
-    /// Manifests whose bytes are not those of their digest.
-    async fn bodies(&mut self) -> Result<(), Error> {
+    /// Manifests and small blobs whose bytes are not those of their digest.
+    async fn contents(&mut self, of: InRows) -> Result<(), Error> {
         let mut after = (0, 0);
         loop {
-            let page = self.metadata.bodies(after, CONTENTS).await?;
+            let page = self.metadata.contents(of, after, CONTENTS).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.place;
-            self.contents(page);
+            self.checked.rows += page.len() as u64;
+            for Content { repository, digest, bytes, .. } in page {
+                if Digest::of(digest.algorithm(), &bytes) != digest {
+                    self.found(&Finding::DamagedRow { repository, digest });
+                }
+            }
         }
     }
 
-    /// The same of blobs that are in their rows.
-    async fn inline_blobs(&mut self) -> Result<(), Error> {
-        let mut after = (0, 0);
+    /// Namespaces that hold something else than counts for their quotas.
+    async fn usage(&mut self) -> Result<(), Error> {
+        let mut after = String::new();
         loop {
-            let page = self.metadata.inline_blobs(after, CONTENTS).await?;
+            let page = self.metadata.list_usage(&after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = last.place;
-            self.contents(page);
-        }
-    }
-
-    fn contents(&mut self, page: Vec<Content>) {
-        for Content { repository, digest, bytes, .. } in page {
-            self.checked.rows += 1;
-            if Digest::of(digest.algorithm(), &bytes) != digest {
-                self.found(&Finding::DamagedRow { repository, digest });
+            after.clone_from(&last.namespace);
+            self.checked.rows += page.len() as u64;
+            for NamespaceUsage { namespace, .. } in page {
+                let Some(usage) = self.metadata.compare_usage(&namespace).await? else { continue };
+                if usage.told == usage.counted {
+                    continue;
+                }
+                if self.options.repair {
+                    self.metadata.count_usage_anew(&namespace).await?;
+                }
+                self.found(&Finding::Miscounted { namespace, usage });
             }
         }
     }
@@ -286,14 +306,14 @@ async fn strays_among(
 }
 
 /// What is wrong with an object, by its length.
-async fn lost(storage: &Storage, object: &StoredObject) -> Result<Option<String>, Error> {
-    let Ok(key) = object.key.parse::<ObjectKey>() else {
-        return Ok(Some(format!("{:?} is no key of ours", object.key)));
+async fn lost(storage: &Storage, object: StoredObject) -> Result<Option<(StoredObject, String)>, Error> {
+    let key = match key_of(&object) {
+        Ok(key) => key,
+        Err(reason) => return Ok(Some((object, reason))),
     };
-    match storage.size(&key).await {
-        Ok(size) if size == object.size => Ok(None),
-        Ok(size) => Ok(Some(format!("it has {size} bytes instead of {}", object.size))),
-        Err(StorageError::Lost { .. }) => Ok(Some("it is not there".to_owned())),
-        Err(error) => Err(error.into()),
-    }
+    let reason = match wrong_length(storage, &key, object.size).await {
+        Err(StorageError::Lost { .. }) => Some("it is not there".to_owned()),
+        looked => looked?,
+    };
+    Ok(reason.map(|reason| (object, reason)))
 }

@@ -163,3 +163,20 @@ async fn bytes_in_rows_are_compared_with_their_digests() {
     ];
     assert_eq!(found, expected);
 }
+
+#[tokio::test]
+async fn a_namespace_that_was_added_up_wrongly_is_counted_anew() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    place.push_manifest("app", "manifest", &["layer"], &["latest"]).await;
+    place.metadata.add_up_usage().await.unwrap();
+    place.push_object("app", "since then").await;
+    assert_eq!(place.fsck(LOOK).await.1, []);
+    place.execute("UPDATE namespace_usage SET bytes = bytes - 100").await;
+    let usage = ComparedUsage { told: 23 - 100, counted: 23 };
+    let miscounted = Finding::Miscounted { namespace: "app".to_owned(), usage };
+    assert_eq!(place.fsck(LOOK).await.1, std::slice::from_ref(&miscounted));
+    assert_eq!(place.fsck(REPAIR).await.1, [miscounted]);
+    assert_eq!(place.fsck(LOOK).await.1, []);
+    assert_eq!(place.metadata.namespace_usage("app").await.unwrap(), 23);
+}

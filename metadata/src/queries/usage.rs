@@ -4,9 +4,9 @@
 use super::blobs::size;
 use super::dialect::{for_update, review_list};
 use super::reviews::id_list;
-use super::{Connection, Store, Transaction, read};
+use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
-use crate::{Durability, Error, NamespaceUsage, Quotas, Result, UploadId, namespace};
+use crate::{ComparedUsage, Durability, Error, NamespaceUsage, Quotas, Result, UploadId, namespace};
 use longshore_oci::RepositoryName;
 
 statements! {
@@ -28,6 +28,16 @@ statements! {
         WHERE d.namespace = u.namespace) AS changes FROM namespace_usage u WHERE u.namespace = $1";
     LIST = "SELECT namespace, bytes FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL \
         ORDER BY namespace LIMIT $2";
+    // What its row and the changes since then say, and what its rows are: in one look, so that they are of one moment.
+    COMPARE = "SELECT CAST(u.bytes + COALESCE((SELECT SUM(d.bytes) FROM usage_changes d WHERE d.namespace = u.namespace), 0) \
+            AS BIGINT), \
+        CAST(COALESCE((SELECT SUM(b.size) FROM repositories r \
+            JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)), 0) \
+        + COALESCE((SELECT SUM(m.size) FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)), 0) AS BIGINT) \
+        FROM namespace_usage u WHERE u.namespace = $1 AND u.bytes IS NOT NULL";
+    FORGET = "UPDATE namespace_usage SET bytes = NULL WHERE namespace = $1";
     NAMESPACE_OF = "SELECT r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
 }
 
@@ -52,13 +62,17 @@ async fn add_up(connection: &mut Connection, namespace: &str) -> Result<u64> {
 
 /// Counts all rows of a namespace that was never counted; the changes that are among them are forgotten.
 async fn count(connection: &mut Connection, namespace: &str) -> Result<i64> {
-    // `0` comes after `/`.
-    let (below, end) = (format!("{namespace}/"), format!("{namespace}0"));
+    let (below, end) = inside(namespace);
     let rows: Vec<(i64, i64)> =
         sqlx::query_as(COUNT).bind(namespace).bind(end).bind(below).fetch_all(&mut *connection).await?;
     let counted = id_list(rows.iter().filter(|(id, _)| *id > 0).map(|(id, _)| (*id, 0)));
     sqlx::query(DROP).bind(counted).execute(connection).await?;
     Ok(rows.iter().map(|(_, bytes)| bytes).sum())
+}
+
+/// The first and the last name that a repository in a namespace may have: `0` comes after `/`.
+fn inside(namespace: &str) -> (String, String) {
+    (format!("{namespace}/"), format!("{namespace}0"))
 }
 
 /// Whose quota a write counts for.
@@ -75,7 +89,7 @@ impl Place {
             Self::Upload(id) => {
                 let name: Option<(String,)> =
                     sqlx::query_as(NAMESPACE_OF).bind(id.to_string()).fetch_optional(connection).await?;
-                Ok(name.map(|(name,)| name.split('/').next().unwrap_or_default().to_owned()))
+                name.map(|(name,)| Ok(namespace(&repositories::name(&name)?).to_owned())).transpose()
             }
         }
     }
@@ -117,13 +131,23 @@ impl<T: Transaction> Transaction for Within<T> {
 struct AddUp(String);
 
 impl Transaction for AddUp {
-    type Output = ();
+    type Output = u64;
 
     /// What is lost is added up once more.
     const DURABILITY: Durability = Durability::Relaxed;
 
+    async fn run(&self, connection: &mut Connection) -> Result<u64> {
+        add_up(connection, &self.0).await
+    }
+}
+
+struct CountAnew(String);
+
+impl Transaction for CountAnew {
+    type Output = ();
+
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        add_up(connection, &self.0).await?;
+        sqlx::query(FORGET).bind(&self.0).execute(connection).await?;
         Ok(())
     }
 }
@@ -159,11 +183,10 @@ impl Store {
 
     pub(crate) async fn namespace_usage(&self, namespace: &str) -> Result<u64> {
         let told: Result<Option<(Option<i64>, i64)>> = read!(self.connections, connection => Ok(sqlx::query_as(USAGE).bind(namespace).fetch_optional(connection).await?));
-        if let Some((Some(bytes), changes)) = told? {
-            return size(bytes + changes);
+        match told? {
+            Some((Some(bytes), changes)) => size(bytes + changes),
+            _ => self.write(AddUp(namespace.to_owned())).await,
         }
-        self.write(AddUp(namespace.to_owned())).await?;
-        Box::pin(self.namespace_usage(namespace)).await
     }
 
     pub(crate) async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
@@ -171,5 +194,17 @@ impl Store {
             Ok(sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
         });
         told?.into_iter().map(|(namespace, bytes)| Ok(NamespaceUsage { namespace, bytes: size(bytes)? })).collect()
+    }
+
+    pub(crate) async fn compare_usage(&self, namespace: &str) -> Result<Option<ComparedUsage>> {
+        let (below, end) = inside(namespace);
+        let told: Result<Option<(i64, i64)>> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(COMPARE).bind(namespace).bind(&end).bind(&below).fetch_optional(connection).await?)
+        });
+        Ok(told?.map(|(told, counted)| ComparedUsage { told, counted }))
+    }
+
+    pub(crate) async fn count_usage_anew(&self, namespace: &str) -> Result<()> {
+        self.write(CountAnew(namespace.to_owned())).await
     }
 }

@@ -10,11 +10,7 @@ use longshore_storage::{ProcessLock, Storage};
 use std::process::ExitCode;
 
 pub(super) async fn run(sources: &SettingsSources, options: &Options) -> Result<ExitCode> {
-    let settings = super::load(sources)?.settings;
-    let metadata = super::connect(&settings).await?;
-    let code = act(&settings, &metadata, options).await;
-    metadata.close().await;
-    code
+    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &Options) -> Result<ExitCode> {
@@ -42,7 +38,7 @@ async fn open(settings: &Settings, metadata: &Metadata, repair: bool) -> Result<
     }
     let alone = super::hold_database(settings).context("end the server that has this database open before --repair")?;
     metadata.migrate().await?;
-    Ok((super::open_storage(settings).await?, alone))
+    Ok((Storage::open_uncached(&settings.storage).await?, alone))
 }
 
 fn text(checked: &Checked, repaired: bool) -> String {
@@ -74,6 +70,10 @@ fn json(finding: &Finding) -> serde_json::Value {
         }
         Finding::DamagedRow { repository: name, digest } => {
             serde_json::json!({ "finding": "damaged", "repository": repository(name), "digest": digest.to_string() })
+        }
+        Finding::Miscounted { namespace, usage } => {
+            let (told, counted) = (usage.told, usage.counted);
+            serde_json::json!({ "finding": "miscounted", "namespace": namespace, "told": told, "counted": counted })
         }
     }
 }
