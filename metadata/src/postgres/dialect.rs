@@ -89,6 +89,18 @@ macro_rules! review_list {
     };
 }
 
+/// A table `kind`, `id1`, `id2`, `due`, `later` of numbers from a parameter that holds a JSON list of lists.
+macro_rules! queue_list {
+    ($parameter:literal) => {
+        concat!(
+            "(SELECT (value ->> 0)::bigint AS kind, (value ->> 1)::bigint AS id1, (value ->> 2)::bigint AS id2, \
+             (value ->> 3)::bigint AS due, (value ->> 4)::bigint AS later FROM json_array_elements(",
+            $parameter,
+            "::json))"
+        )
+    };
+}
+
 /// Lets nobody else who asks for the same go on until the transaction ends.
 macro_rules! lock_text {
     ($text:literal) => {
@@ -105,5 +117,5 @@ macro_rules! annotation {
 
 pub(super) use {
     annotation, digest_list, for_key_share, for_no_key_update, for_update, for_update_of, hex, json_row, json_rows,
-    lock_text, review_list, skip_locked, text_list, unhex,
+    lock_text, queue_list, review_list, skip_locked, text_list, unhex,
 };

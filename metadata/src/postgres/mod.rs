@@ -7,6 +7,7 @@ mod hearing;
 mod notifications;
 mod roll;
 mod sequences;
+mod statistics;
 
 #[path = "../queries/batch.rs"]
 mod batch;
@@ -70,6 +71,7 @@ pub(crate) use restore::Restore;
 use sequences::AFTER_RESTORE;
 pub(crate) use snapshot::Snapshot;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use statistics::Statistics;
 use std::{
     str::FromStr,
     sync::{
@@ -122,6 +124,7 @@ pub(crate) struct Store {
     /// Where there is a cache.
     listener: Option<Arc<Listener>>,
     hearing: Hearing,
+    statistics: Arc<Statistics>,
     races: Arc<AtomicU64>,
 }
 
@@ -149,7 +152,8 @@ impl Store {
         let (hearing, questions) = hearing();
         let listener = || Arc::new(Listener::start(connections.clone(), address.clone(), cache.clone(), questions));
         let listener = cache.is_on().then(listener);
-        Ok(Self { connections, address, cache, listener, hearing, races: Arc::default() })
+        let statistics = Arc::new(Statistics::start(connections.clone()));
+        Ok(Self { connections, address, cache, listener, hearing, statistics, races: Arc::default() })
     }
 
     /// A connection outside the pool, for work on the schema.
@@ -217,6 +221,7 @@ impl Store {
 
     pub(crate) async fn close(&self) {
         self.stop_listening();
+        self.statistics.stop();
         self.connections.pool.close().await;
     }
 
@@ -290,6 +295,7 @@ mod tests {
             notifications::STATEMENTS,
             hearing::STATEMENTS,
             sequences::STATEMENTS,
+            statistics::STATEMENTS,
         ];
         files.concat()
     }
@@ -313,11 +319,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
-        let store = empty().await;
-        store.migrate().await.unwrap();
+    /// What each statement's plan is that knows no parameters, as connections of the pool have it.
+    async fn plans(store: &Store) -> Vec<(&'static str, String)> {
         let mut connection = store.connections.acquire().await.unwrap();
+        let mut plans = Vec::new();
         for (number, (name, sql)) in statements().into_iter().enumerate() {
             let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
             let values = vec!["NULL"; parameters].join(", ");
@@ -331,11 +336,64 @@ mod tests {
                 .await
                 .unwrap();
             let plan = lines.into_iter().map(|(line,)| line).collect::<Vec<_>>().join("\n");
+            plans.push((name, plan));
+        }
+        plans
+    }
+
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
+        let store = empty().await;
+        store.migrate().await.unwrap();
+        for (name, plan) in plans(&store).await {
             // The one row of how long things are promised has no other way to it.
             let scans = plan.lines().filter(|line| line.contains("Seq Scan") && !line.contains("on lifetimes"));
             assert_eq!(scans.count(), 0, "{name}:\n{plan}");
             assert!(!["Hash Join", "Merge Join", "JIT:"].iter().any(|bad| plan.contains(bad)), "{name}:\n{plan}");
         }
+    }
+
+    /// A repository of some size, and all of it to be reviewed.
+    const FILL: &str = "INSERT INTO repositories (name, created_at) SELECT 'app/' || n, 0 FROM generate_series(1, 3) n; \
+        INSERT INTO objects (key, backend, size, state, created_at) SELECT 'k' || n, 'files', 1, 'live', 0 FROM generate_series(1, 3000) n; \
+        INSERT INTO blobs (digest, size, object_id, created_at) SELECT sha256(key::bytea), 1, id, 0 FROM objects; \
+        INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
+            SELECT r.id, b.id, b.id FROM repositories r CROSS JOIN blobs b WHERE b.id % 3 = r.id % 3; \
+        INSERT INTO manifests (repository_id, digest, media_type, subject_digest, body, size, pushed_at, untagged_since) \
+            SELECT 1 + n % 3, sha256(('m' || n)::bytea), 'type', CASE n % 5 WHEN 0 THEN sha256(('m' || n - 3)::bytea) END, \
+            sha256(('m' || n)::bytea), 32, n, n FROM generate_series(1, 3000) n; \
+        INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) SELECT m.repository_id, m.id, g.blob_id \
+            FROM manifests m JOIN repository_blobs g ON g.repository_id = m.repository_id AND g.blob_id / 3 % 1000 = m.id / 3 % 1000; \
+        INSERT INTO manifest_children (repository_id, parent_id, child_digest, child_id) SELECT p.repository_id, p.id, c.digest, c.id \
+            FROM manifests p JOIN manifests c ON c.id = p.id - 3 WHERE p.id % 7 = 0; \
+        INSERT INTO manifest_absent_blobs (repository_id, manifest_id, digest) SELECT repository_id, id, digest FROM manifests; \
+        INSERT INTO tags (repository_id, name, manifest_id, updated_at) SELECT repository_id, 't' || id, id, id FROM manifests; \
+        INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
+            SELECT 'k' || n, 'files', 1, 'old', 0, n FROM generate_series(3001, 6000) n; \
+        INSERT INTO gc_queue (kind, id1, id2, review_after) SELECT 3, id, 0, id FROM blobs;";
+
+    /// Statements that compare row by row, and few rows: one with one, or as many as looking for each costs.
+    const SHORT: [&str; 6] = ["BESIDE_SUBJECT", "FIND", "FIND_DELETED", "MARK", "NAMES_ANOTHER", "OLD_GENERATIONS"];
+
+    #[tokio::test]
+    async fn every_statement_finds_its_rows_at_once_when_there_are_many() {
+        let store = empty().await;
+        store.migrate().await.unwrap();
+        sqlx::raw_sql(FILL).execute(&store.connections.pool).await.unwrap();
+        let grown = statistics::analyze_grown(&store.connections).await.unwrap();
+        assert!(
+            ["blobs", "gc_queue", "manifests", "tags"].iter().all(|table| grown.contains(&(*table).to_owned())),
+            "{grown:?}"
+        );
+        assert!(statistics::analyze_grown(&store.connections).await.unwrap().is_empty(), "nothing has grown since");
+        let mut wrong = Vec::new();
+        for (name, plan) in plans(&store).await {
+            let is_slow = plan.contains("Join Filter") || plan.contains("hashed SubPlan");
+            if is_slow && !SHORT.contains(&name) {
+                wrong.push(format!("{name}:\n{plan}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     }
 
     /// However many tags a repository has, a page of them costs a page.

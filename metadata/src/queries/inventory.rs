@@ -5,12 +5,12 @@ use super::blobs::{digest, size};
 use super::dialect::{json_rows, review_list, text_list};
 use super::reviews::{Kind, id_list};
 use super::{Batch, Connection, Store, Transaction, read, repositories, uploads};
-use crate::{Content, Forgotten, Result, StrayObject, UnusedObject};
+use crate::{Content, Forgotten, InRows, ObjectRow, Result, StrayObject};
 use std::collections::HashSet;
 
 statements! {
-    KNOWN = concat!("SELECT k.value FROM ", text_list!("$1"), " k WHERE EXISTS (SELECT 1 FROM objects o WHERE o.key = k.value) \
-        OR EXISTS (SELECT 1 FROM tombstones t WHERE t.key = k.value)");
+    KNOWN = concat!("SELECT k.value FROM ", text_list!("$1"), " k LEFT JOIN objects o ON o.key = k.value \
+        LEFT JOIN tombstones t ON t.key = k.value WHERE o.key IS NOT NULL OR t.key IS NOT NULL");
     CONDEMN_STRAYS = concat!("INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
         SELECT value ->> 0, $2, CAST(value ->> 1 AS BIGINT), 'no row names it', e.now, e.delete_after \
         FROM ", json_rows!("$1"), " j CROSS JOIN lease e \
@@ -91,7 +91,7 @@ impl Transaction for CondemnStrays {
     }
 }
 
-struct CondemnUnused(Vec<UnusedObject>);
+struct CondemnUnused(Vec<ObjectRow>);
 
 impl Transaction for CondemnUnused {
     type Output = ();
@@ -132,17 +132,17 @@ impl Store {
         self.write(CondemnStrays { strays, backend: backend.to_owned() }).await
     }
 
-    pub(crate) async fn used_objects(&self, after: i64, limit: u32) -> Result<Vec<UnusedObject>> {
+    pub(crate) async fn used_objects(&self, after: i64, limit: u32) -> Result<Vec<ObjectRow>> {
         let told: Result<Vec<UsedRow>> = read!(self.connections, connection => {
             Ok(sqlx::query_as(OBJECTS).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
         });
         let object = |row: UsedRow| {
-            Ok(UnusedObject { number: row.id, key: row.key, size: size(row.size)?, is_used: row.is_used != 0 })
+            Ok(ObjectRow { number: row.id, key: row.key, size: size(row.size)?, is_used: row.is_used != 0 })
         };
         told?.into_iter().map(object).collect()
     }
 
-    pub(crate) async fn condemn_unused(&self, unused: Vec<UnusedObject>) -> Result<()> {
+    pub(crate) async fn condemn_unused(&self, unused: Vec<ObjectRow>) -> Result<()> {
         self.write(CondemnUnused(unused)).await
     }
 
@@ -168,8 +168,11 @@ impl Store {
         self.write(Queue { kind, ids }).await
     }
 
-    pub(crate) async fn contents(&self, of_manifests: bool, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
-        let statement = if of_manifests { BODIES } else { INLINE };
+    pub(crate) async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
+        let statement = match of {
+            InRows::Manifests => BODIES,
+            InRows::Blobs => INLINE,
+        };
         let told: Result<Vec<ContentRow>> = read!(self.connections, connection => {
             let page = sqlx::query_as(statement).bind(after.0).bind(after.1).bind(i64::from(limit));
             Ok(page.fetch_all(connection).await?)

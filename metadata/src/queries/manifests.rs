@@ -13,6 +13,7 @@ use crate::{
 use longshore_oci::{Digest, RepositoryName, Tag};
 use std::collections::HashSet;
 
+// `CROSS JOIN` has SQLite go through tables in the order in which they are written, here and elsewhere: it begins with the list.
 statements! {
     BY_DIGEST = "SELECT m.digest, m.media_type, m.body FROM repositories r \
         JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2";
@@ -20,11 +21,11 @@ statements! {
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
         WHERE r.name = $1 AND t.name = $2";
     GRANTED = concat!("SELECT b.digest, (SELECT x.found_at FROM damaged_blobs x WHERE x.blob_id = b.id) AS damaged_at \
-        FROM ", digest_list!("$2"), " d JOIN blobs b ON b.digest = d.digest \
-        JOIN repository_blobs g ON g.blob_id = b.id \
-        WHERE g.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY b.id", for_key_share!("g"));
-    PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d JOIN manifests m ON m.digest = d.digest \
-        WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY m.id", for_key_share!("m"));
+        FROM ", digest_list!("$2"), " d CROSS JOIN blobs b CROSS JOIN repository_blobs g \
+        WHERE b.digest = d.digest AND g.blob_id = b.id \
+        AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY b.id", for_key_share!("g"));
+    PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
+        AND m.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY m.id", for_key_share!("m"));
     UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
         subject_digest, annotations, body, size, pushed_at, pushed_by, untagged_since) \
         SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, c.now, $10, c.now FROM repositories r, clock c WHERE r.name = $1 \

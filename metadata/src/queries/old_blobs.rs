@@ -2,9 +2,9 @@
 //! of the same digest would have to find: a flag on it would not stop him.
 
 use super::blobs::{digest, size};
-use super::dialect::{for_update, review_list, skip_locked};
+use super::dialect::{for_update, queue_list, review_list, skip_locked};
 use super::garbage::Counted;
-use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queue_list, queued};
 use super::{Connection, Store, Transaction, garbage, repositories};
 use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Durability, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
@@ -15,13 +15,13 @@ statements! {
             WHERE g.blob_id = b.id ORDER BY g.repository_id LIMIT 1) AS held_by \
         FROM clock c CROSS JOIN ", queued!("3"), " \
         LEFT JOIN blobs b ON b.id = q.id1 ORDER BY q.review_after, q.id1, q.id2");
-    LOCK_REVIEWS = concat!("SELECT q.id1 FROM gc_queue q WHERE q.kind = 3 AND (q.id1, q.id2, q.review_after) IN \
-        (SELECT id1, id2, due FROM ", review_list!("$1"), " l) ORDER BY q.id1", for_update!());
+    LOCK_REVIEWS = concat!("SELECT q.id1 FROM gc_queue q WHERE (q.kind, q.id1, q.id2, q.review_after) IN \
+        (SELECT kind, id1, id2, due FROM ", queue_list!("$1"), " l) ORDER BY q.id1", for_update!());
     // Two holds may be let go at the same tick of the clock: when the review was due does not tell one from the other, so
     // what is kept must be held still.
-    KEEP = concat!("DELETE FROM gc_queue WHERE kind = 3 AND (id1, id2, review_after) IN \
-        (SELECT l.id1, l.id2, l.due FROM ", review_list!("$1"), " l LEFT JOIN blobs b ON b.id = l.id1 \
-            WHERE b.id IS NULL OR EXISTS (SELECT 1 FROM repository_blobs g WHERE g.blob_id = b.id))");
+    KEEP = concat!("DELETE FROM gc_queue WHERE (kind, id1, id2, review_after) IN \
+        (SELECT l.kind, l.id1, l.id2, l.due FROM ", queue_list!("$1"), " l LEFT JOIN blobs b ON b.id = l.id1 \
+            WHERE b.id IS NULL OR (SELECT g.blob_id FROM repository_blobs g WHERE g.blob_id = b.id LIMIT 1) IS NOT NULL)");
     LOCK = concat!("SELECT b.id FROM blobs b WHERE b.id IN (SELECT id1 FROM ", review_list!("$1"),
         " l) ORDER BY b.id", skip_locked!());
     UNHELD = concat!("SELECT b.id, COALESCE(b.object_id, 0) AS object_id, b.size FROM ", review_list!("$1"), " l \
@@ -60,7 +60,7 @@ impl Transaction for Keep {
     const DURABILITY: Durability = Durability::Relaxed;
 
     async fn run(&self, connection: &mut Connection) -> Result<()> {
-        let list = json_list(self.0.iter().map(|review| (*review, 0)));
+        let list = queue_list(Kind::Blob, self.0.iter().map(|review| (*review, 0)));
         // A hold that is being let go has its review locked: what comes of that is seen by the next statement only.
         sqlx::query(LOCK_REVIEWS).bind(&list).execute(&mut *connection).await?;
         sqlx::query(KEEP).bind(list).execute(connection).await?;

@@ -2,8 +2,8 @@
 //! foreign key of `manifest_blobs` would refuse the delete of one that is named.
 
 use super::blobs::{digest, size};
-use super::dialect::{review_list, skip_locked};
-use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queued, time};
+use super::dialect::{queue_list, review_list, skip_locked};
+use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queue_list, queued, time};
 use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedGrant, Deleted, GrantFacts, NeededBlob, Result, Review, ReviewPage, Reviewed};
@@ -34,8 +34,8 @@ statements! {
     DELETE = concat!("DELETE FROM repository_blobs WHERE (repository_id, blob_id) IN \
         (SELECT id1, id2 FROM ", review_list!("$1"), " l)");
     // Nobody can be promised a blob that no repository holds: there is nothing to wait for.
-    HASTEN = concat!("UPDATE gc_queue SET review_after = (SELECT now FROM clock) WHERE kind = 3 AND id2 = 0 AND id1 IN \
-        (SELECT id2 FROM ", review_list!("$1"), " l)");
+    HASTEN = concat!("UPDATE gc_queue SET review_after = (SELECT now FROM clock) WHERE (kind, id1, id2) IN \
+        (SELECT kind, id1, id2 FROM ", queue_list!("$1"), " l)");
 }
 
 #[derive(sqlx::FromRow)]
@@ -111,7 +111,8 @@ impl Transaction for Delete {
         let ids: HashSet<(i64, i64)> = gone.iter().map(|(id1, id2, _)| (*id1, *id2)).collect();
         let list = id_list(ids.iter().copied());
         sqlx::query(DELETE).bind(&list).execute(&mut *connection).await?;
-        sqlx::query(HASTEN).bind(&list).execute(&mut *connection).await?;
+        let blobs = ids.iter().map(|(_, blob)| (Review { id1: *blob, id2: 0, due: 0 }, 0));
+        sqlx::query(HASTEN).bind(queue_list(Kind::Blob, blobs)).execute(&mut *connection).await?;
         let reviews = self.0.iter().map(|found| found.review);
         let reviews: Vec<Review> = reviews.filter(|review| ids.contains(&(review.id1, review.id2))).collect();
         drop_reviews(connection, Kind::Grant, &reviews).await?;

@@ -3,7 +3,7 @@
 //! A review is read without a lock, and whatever comes of it counts only if the queue still says the same: an event that
 //! came in between has queued the thing anew, for later.
 
-use super::dialect::review_list;
+use super::dialect::queue_list;
 use super::repositories::microseconds;
 use super::{Connection, Store, Transaction, read};
 pub(super) use crate::garbage::Kind;
@@ -25,12 +25,12 @@ macro_rules! queued {
 pub(super) use queued;
 
 statements! {
-    DROP_REVIEWS = concat!("DELETE FROM gc_queue WHERE kind = $2 AND (id1, id2, review_after) IN \
-        (SELECT id1, id2, due FROM ", review_list!("$1"), " l)");
+    DROP_REVIEWS = concat!("DELETE FROM gc_queue WHERE (kind, id1, id2, review_after) IN \
+        (SELECT kind, id1, id2, due FROM ", queue_list!("$1"), " l)");
     OVERDUE = "SELECT c.now, MIN((SELECT q.review_after FROM gc_queue q WHERE q.kind = k.kind ORDER BY q.review_after LIMIT 1)) \
         FROM clock c CROSS JOIN (SELECT 1 AS kind UNION ALL SELECT 2 UNION ALL SELECT 3) k GROUP BY c.now";
-    POSTPONE = concat!("UPDATE gc_queue SET review_after = l.other, attempts = attempts + 1 FROM ", review_list!("$1"),
-        " l WHERE gc_queue.kind = $2 AND gc_queue.id1 = l.id1 AND gc_queue.id2 = l.id2 AND gc_queue.review_after = l.due");
+    POSTPONE = concat!("UPDATE gc_queue SET review_after = l.later, attempts = attempts + 1 FROM ", queue_list!("$1"),
+        " l WHERE gc_queue.kind = l.kind AND gc_queue.id1 = l.id1 AND gc_queue.id2 = l.id2 AND gc_queue.review_after = l.due");
 }
 
 type Row = <<Connection as sqlx::Connection>::Database as sqlx::Database>::Row;
@@ -57,6 +57,14 @@ struct ReviewRow<F> {
 /// Reviews as the JSON list that `review_list!` reads, each with one more number.
 pub(super) fn json_list(reviews: impl IntoIterator<Item = (Review, i64)>) -> String {
     let row = |(review, other): (Review, i64)| serde_json::json!([review.id1, review.id2, review.due, other]);
+    serde_json::Value::from_iter(reviews.into_iter().map(row)).to_string()
+}
+
+/// Reviews of a kind as the JSON list that `queue_list!` reads, each with when it is to be due next. (The kind is in each row:
+/// as a parameter of its own it would have the database look through all that is queued of it.)
+pub(super) fn queue_list(kind: Kind, reviews: impl IntoIterator<Item = (Review, i64)>) -> String {
+    let row =
+        |(review, later): (Review, i64)| serde_json::json!([kind as i64, review.id1, review.id2, review.due, later]);
     serde_json::Value::from_iter(reviews.into_iter().map(row)).to_string()
 }
 
@@ -94,8 +102,9 @@ impl Transaction for Settle {
             drop_reviews(connection, self.kind, &self.ended).await?;
         }
         if !self.postponed.is_empty() {
-            let list = json_list(self.postponed.iter().map(|(review, until)| (*review, stored_time(*until))));
-            sqlx::query(POSTPONE).bind(list).bind(self.kind as i64).execute(connection).await?;
+            let postponed = self.postponed.iter().map(|(review, until)| (*review, stored_time(*until)));
+            let list = queue_list(self.kind, postponed);
+            sqlx::query(POSTPONE).bind(list).execute(connection).await?;
         }
         Ok(())
     }
@@ -103,8 +112,8 @@ impl Transaction for Settle {
 
 /// Ends reviews for good, in the transaction of what they came to.
 pub(super) async fn drop_reviews(connection: &mut Connection, kind: Kind, ended: &[Review]) -> Result<()> {
-    let list = json_list(ended.iter().map(|review| (*review, 0)));
-    sqlx::query(DROP_REVIEWS).bind(list).bind(kind as i64).execute(connection).await?;
+    let list = queue_list(kind, ended.iter().map(|review| (*review, 0)));
+    sqlx::query(DROP_REVIEWS).bind(list).execute(connection).await?;
     Ok(())
 }
 
