@@ -71,6 +71,8 @@ fn build(
         .with_region(&settings.region)
         .with_virtual_hosted_style_request(settings.virtual_hosts)
         .with_checksum_algorithm(Checksum::CRC64NVME)
+        // Its checksum is signed: to have the bytes signed as well is one more SHA-256 of each, here and there (ADR 0021).
+        .with_unsigned_payload(true)
         .with_client_options(client_options(endpoint))
         .with_http_connector(Heeding)
         .with_retry(retries())
