@@ -18,9 +18,9 @@ const EVERY: Duration = Duration::from_secs(2);
 
 statements! {
     // In pages: `relpages` is what the last ANALYZE or VACUUM has seen, the file's length what there is now. Few pages are
-    // read soon, however they are read.
+    // read soon, however they are read. Who does not own a table cannot have it analyzed, and would be told so each time.
     GROWN = "SELECT c.relname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid \
-        WHERE n.nspname = current_schema() AND c.relkind = 'r' \
+        WHERE n.nspname = current_schema() AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') \
         AND pg_relation_size(c.oid) / current_setting('block_size')::bigint >= 2 * c.relpages::bigint + 8 ORDER BY c.relname";
 }
 
