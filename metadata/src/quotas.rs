@@ -76,6 +76,11 @@ impl Metadata {
         on_engine!(self.list_usage(after, limit))
     }
 
+    /// Namespaces after this one that have been added up.
+    pub async fn added_up_namespaces(&self, after: &str, limit: u32) -> Result<Vec<String>> {
+        on_engine!(self.added_up_namespaces(after, limit))
+    }
+
     /// Counts all that a namespace holds, and tells it beside what has been added up; none where nothing has.
     pub async fn compare_usage(&self, namespace: &str) -> Result<Option<ComparedUsage>> {
         on_engine!(self.compare_usage(namespace))

@@ -4,8 +4,8 @@
 -- of the manifest, and had the deletion of one manifest go through all that its repository's manifests need. Expands only: the
 -- release before uses either.
 
-CREATE INDEX manifest_blobs_by_needed ON manifest_blobs (blob_id, repository_id);
+CREATE INDEX manifest_blobs_by_needed ON manifest_blobs (blob_id, repository_id, manifest_id);
 DROP INDEX manifest_blobs_by_blob;
 
-CREATE INDEX manifest_absent_blobs_by_needed ON manifest_absent_blobs (digest, repository_id);
+CREATE INDEX manifest_absent_blobs_by_needed ON manifest_absent_blobs (digest, repository_id, manifest_id);
 DROP INDEX manifest_absent_blobs_by_digest;

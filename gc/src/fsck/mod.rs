@@ -10,7 +10,7 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use longshore_metadata::{
-    ComparedUsage, Content, Forgotten, InRows, Metadata, NamespaceUsage, ObjectRow, StoredObject, StrayObject, Table,
+    ComparedUsage, Content, Forgotten, InRows, Metadata, ObjectRow, StoredObject, StrayObject, Table,
 };
 use longshore_oci::{Digest, RepositoryName};
 use longshore_storage::{Error as StorageError, ObjectKey, Storage};
@@ -262,11 +262,11 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
     async fn usage(&mut self) -> Result<(), Error> {
         let mut after = String::new();
         loop {
-            let page = self.metadata.list_usage(&after, PAGE).await?;
+            let page = self.metadata.added_up_namespaces(&after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            after.clone_from(&last.namespace);
+            after.clone_from(last);
             self.checked.rows += page.len() as u64;
-            for NamespaceUsage { namespace, .. } in page {
+            for namespace in page {
                 let Some(usage) = self.metadata.compare_usage(&namespace).await? else { continue };
                 if usage.told == usage.counted {
                     continue;

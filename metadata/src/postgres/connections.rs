@@ -20,10 +20,13 @@ const BE_DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
 /// Every statement finds its rows by an index, however many there are. The planner cannot know that of a database that
 /// was empty when it planned: it would read whole tables until their statistics are made, and for ever where a plan is
 /// kept. So it is not left to choose, and need not plan again for each request. Nor is there anything to compile (`jit`):
-/// a scan that is forbidden and has no alternative looks dear enough for that, and takes half a second. See ADR 0011.
+/// a scan that is forbidden and has no alternative looks dear enough for that, and takes half a second. Pages cost next to
+/// nothing, so that rows count: else one row found by two columns is as dear as the few that most repositories have, found by
+/// the repository alone, and the repository may be a large one. See ADRs 0011 and 0020.
 const PLAN_BY_INDEX: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
     set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
-    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)";
+    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false), \
+    set_config('seq_page_cost', '0.01', false), set_config('random_page_cost', '0.01', false)";
 
 /// A host that dies says no goodbye. The server notices after half a minute, in place of hours, and gives up what the
 /// connection holds: locks on rows, and a place among those that listen. (Over a Unix socket it knows at once.)

@@ -42,6 +42,33 @@ macro_rules! digest_list {
     };
 }
 
+/// A table `digest`, `repository_id` from parameters that hold a JSON list of hexadecimal text and a repository's name. That
+/// all rows have the same repository is hidden from the planner (`OFFSET 0`): it would begin with all that the repository has.
+macro_rules! digests_in {
+    ($digests:literal, $repository:literal) => {
+        concat!(
+            "(SELECT decode(value, 'hex') AS digest, (SELECT id FROM repositories WHERE name = ",
+            $repository,
+            ") AS repository_id FROM json_array_elements_text(",
+            $digests,
+            "::json) OFFSET 0)"
+        )
+    };
+}
+
+/// The same of a JSON list of names.
+macro_rules! names_in {
+    ($names:literal, $repository:literal) => {
+        concat!(
+            "(SELECT value AS name, (SELECT id FROM repositories WHERE name = ",
+            $repository,
+            ") AS repository_id FROM json_array_elements_text(",
+            $names,
+            "::json) OFFSET 0)"
+        )
+    };
+}
+
 /// A one-column table `value` from a parameter that holds a JSON list of lists.
 macro_rules! json_rows {
     ($parameter:literal) => {
@@ -116,6 +143,6 @@ macro_rules! annotation {
 }
 
 pub(super) use {
-    annotation, digest_list, for_key_share, for_no_key_update, for_update, for_update_of, hex, json_row, json_rows,
-    lock_text, queue_list, review_list, skip_locked, text_list, unhex,
+    annotation, digest_list, digests_in, for_key_share, for_no_key_update, for_update, for_update_of, hex, json_row,
+    json_rows, lock_text, names_in, queue_list, review_list, skip_locked, text_list, unhex,
 };

@@ -5,6 +5,8 @@ mod connections;
 mod dialect;
 mod hearing;
 mod notifications;
+#[cfg(test)]
+mod plans;
 mod roll;
 mod sequences;
 mod statistics;
@@ -108,9 +110,12 @@ const BEGIN_RELAXED: &str = "BEGIN; SET LOCAL synchronous_commit = off";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
     SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
 
-/// Whoever would write something waits until the database is filled.
+/// Whoever would write something waits until the database is filled; and who would have a table analyzed, whose rows nobody
+/// sees yet, does not.
 const BEGIN_RESTORE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; \
-    LOCK TABLE repositories, objects, blobs, users, grants, tombstones IN SHARE ROW EXCLUSIVE MODE";
+    LOCK TABLE repositories, objects, blobs, repository_blobs, manifests, manifest_blobs, manifest_children, \
+    manifest_absent_blobs, tags, tag_history, deleted_manifests, damaged_blobs, users, tokens, grants, tombstones, audit_log, \
+    gc_queue, usage_changes IN SHARE ROW EXCLUSIVE MODE";
 
 /// How often a write is run again after the database resolved a conflict against it.
 const MAX_ATTEMPTS: u32 = 8;
@@ -265,148 +270,13 @@ fn backoff(attempt: u32) -> Duration {
 mod tests {
     use super::*;
     use longshore_tests::postgres::Postgres;
-    use sqlx::{Executor, SqlSafeStr};
-
-    fn statements() -> Vec<(&'static str, &'static str)> {
-        let files = [
-            blobs::STATEMENTS,
-            collection::STATEMENTS,
-            contents::STATEMENTS,
-            damage::STATEMENTS,
-            finish::STATEMENTS,
-            garbage::STATEMENTS,
-            history::STATEMENTS,
-            inventory::STATEMENTS,
-            manifests::STATEMENTS,
-            old_blobs::STATEMENTS,
-            old_grants::STATEMENTS,
-            old_manifests::STATEMENTS,
-            parts::STATEMENTS,
-            pulls::STATEMENTS,
-            references::STATEMENTS,
-            repositories::STATEMENTS,
-            restore::STATEMENTS,
-            retention::STATEMENTS,
-            reviews::STATEMENTS,
-            scrub::STATEMENTS,
-            snapshot::STATEMENTS,
-            uploads::STATEMENTS,
-            usage::STATEMENTS,
-            notifications::STATEMENTS,
-            hearing::STATEMENTS,
-            sequences::STATEMENTS,
-            statistics::STATEMENTS,
-        ];
-        files.concat()
-    }
 
     /// A new database, without its schema.
-    async fn empty() -> Store {
+    pub(super) async fn empty() -> Store {
         let url = Postgres::shared().create_database();
         let options =
             ConnectOptions { url, max_connections: 1, acquire_timeout: Duration::from_secs(60), cache_size: 0 };
         Store::connect(&options, Cache::new(0, Duration::ZERO)).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn every_statement_is_understood() {
-        let store = empty().await;
-        store.migrate().await.unwrap();
-        let mut connection = store.owner_connection().await.unwrap();
-        for (name, sql) in statements() {
-            let prepared = connection.prepare(sql.into_sql_str()).await;
-            assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
-        }
-    }
-
-    /// What each statement's plan is that knows no parameters, as connections of the pool have it.
-    async fn plans(store: &Store) -> Vec<(&'static str, String)> {
-        let mut connection = store.connections.acquire().await.unwrap();
-        let mut plans = Vec::new();
-        for (number, (name, sql)) in statements().into_iter().enumerate() {
-            let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
-            let values = vec!["NULL"; parameters].join(", ");
-            let call = if parameters == 0 { String::new() } else { format!("({values})") };
-            let prepare = format!("PREPARE s{number} AS {sql}");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-            let explain = format!("EXPLAIN EXECUTE s{number}{call}");
-            let lines: Vec<(String,)> = sqlx::query_as(sqlx::AssertSqlSafe(explain))
-                .persistent(false)
-                .fetch_all(&mut *connection)
-                .await
-                .unwrap();
-            let plan = lines.into_iter().map(|(line,)| line).collect::<Vec<_>>().join("\n");
-            plans.push((name, plan));
-        }
-        plans
-    }
-
-    #[tokio::test]
-    async fn every_statement_finds_its_rows_by_an_index_when_there_are_none_yet() {
-        let store = empty().await;
-        store.migrate().await.unwrap();
-        for (name, plan) in plans(&store).await {
-            // The one row of how long things are promised has no other way to it.
-            let scans = plan.lines().filter(|line| line.contains("Seq Scan") && !line.contains("on lifetimes"));
-            assert_eq!(scans.count(), 0, "{name}:\n{plan}");
-            assert!(!["Hash Join", "Merge Join", "JIT:"].iter().any(|bad| plan.contains(bad)), "{name}:\n{plan}");
-        }
-    }
-
-    /// A repository of some size, and all of it to be reviewed.
-    const FILL: &str = "INSERT INTO repositories (name, created_at) SELECT 'app/' || n, 0 FROM generate_series(1, 3) n; \
-        INSERT INTO objects (key, backend, size, state, created_at) SELECT 'k' || n, 'files', 1, 'live', 0 FROM generate_series(1, 3000) n; \
-        INSERT INTO blobs (digest, size, object_id, created_at) SELECT sha256(key::bytea), 1, id, 0 FROM objects; \
-        INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
-            SELECT r.id, b.id, b.id FROM repositories r CROSS JOIN blobs b WHERE b.id % 3 = r.id % 3; \
-        INSERT INTO manifests (repository_id, digest, media_type, subject_digest, body, size, pushed_at, untagged_since) \
-            SELECT 1 + n % 3, sha256(('m' || n)::bytea), 'type', CASE n % 5 WHEN 0 THEN sha256(('m' || n - 3)::bytea) END, \
-            sha256(('m' || n)::bytea), 32, n, n FROM generate_series(1, 3000) n; \
-        INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) SELECT m.repository_id, m.id, g.blob_id \
-            FROM manifests m JOIN repository_blobs g ON g.repository_id = m.repository_id AND g.blob_id / 3 % 1000 = m.id / 3 % 1000; \
-        INSERT INTO manifest_children (repository_id, parent_id, child_digest, child_id) SELECT p.repository_id, p.id, c.digest, c.id \
-            FROM manifests p JOIN manifests c ON c.id = p.id - 3 WHERE p.id % 7 = 0; \
-        INSERT INTO manifest_absent_blobs (repository_id, manifest_id, digest) SELECT repository_id, id, digest FROM manifests; \
-        INSERT INTO tags (repository_id, name, manifest_id, updated_at) SELECT repository_id, 't' || id, id, id FROM manifests; \
-        INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
-            SELECT 'k' || n, 'files', 1, 'old', 0, n FROM generate_series(3001, 6000) n; \
-        INSERT INTO gc_queue (kind, id1, id2, review_after) SELECT 3, id, 0, id FROM blobs;";
-
-    /// Statements that compare row by row, and few rows: one with one, or as many as looking for each costs.
-    const SHORT: [&str; 6] = ["BESIDE_SUBJECT", "FIND", "FIND_DELETED", "MARK", "NAMES_ANOTHER", "OLD_GENERATIONS"];
-
-    #[tokio::test]
-    async fn every_statement_finds_its_rows_at_once_when_there_are_many() {
-        let store = empty().await;
-        store.migrate().await.unwrap();
-        sqlx::raw_sql(FILL).execute(&store.connections.pool).await.unwrap();
-        let grown = statistics::analyze_grown(&store.connections).await.unwrap();
-        assert!(
-            ["blobs", "gc_queue", "manifests", "tags"].iter().all(|table| grown.contains(&(*table).to_owned())),
-            "{grown:?}"
-        );
-        assert!(statistics::analyze_grown(&store.connections).await.unwrap().is_empty(), "nothing has grown since");
-        let mut wrong = Vec::new();
-        for (name, plan) in plans(&store).await {
-            let is_slow = plan.contains("Join Filter") || plan.contains("hashed SubPlan");
-            if is_slow && !SHORT.contains(&name) {
-                wrong.push(format!("{name}:\n{plan}"));
-            }
-        }
-        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    }
-
-    /// However many tags a repository has, a page of them costs a page.
-    #[tokio::test]
-    async fn pages_of_tags_are_not_sorted() {
-        let store = empty().await;
-        store.migrate().await.unwrap();
-        let mut connection = store.connections.acquire().await.unwrap();
-        let prepare = sqlx::AssertSqlSafe(format!("PREPARE page AS {}", retention::TAGS));
-        sqlx::raw_sql(prepare).execute(&mut *connection).await.unwrap();
-        let explain = "EXPLAIN EXECUTE page(NULL, NULL, NULL)";
-        let plan: Vec<(String,)> = sqlx::query_as(explain).persistent(false).fetch_all(&mut *connection).await.unwrap();
-        assert!(plan.iter().all(|(line,)| !line.contains("Sort")), "{plan:#?}");
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
 //! What the planner knows of our tables: how large they are, and what tells their rows apart.
 //!
-//! Its own job (autovacuum) looks once a minute, and may be turned off. A registry that is being filled, or whose half was
-//! just deleted, is another one after a minute: until then each statement would be planned for tables that are nearly
-//! empty, where every index is as good as any other. So whoever serves looks more often, and has a table analyzed once it
-//! has doubled. That also ends the plans that connections keep. See docs/adr/0020.
+//! Its own job (autovacuum) looks once a minute, and may be turned off. A registry that is being filled, or whose queue of
+//! garbage collection was empty until a moment ago, is another one after a minute: until then each statement would be planned for
+//! tables that are nearly empty, where every index is as good as any other. So each process looks more often, and has a table analyzed
+//! once it has doubled. That also ends the plans that connections keep. See docs/adr/0020.
 
 use super::connections::Connections;
 use crate::Result;
@@ -18,10 +18,14 @@ const EVERY: Duration = Duration::from_secs(2);
 
 statements! {
     // In pages: `relpages` is what the last ANALYZE or VACUUM has seen, the file's length what there is now. Few pages are
-    // read soon, however they are read. Who does not own a table cannot have it analyzed, and would be told so each time.
+    // read soon, however they are read. In rows: one that was emptied, or analyzed before a large transaction ended, has the
+    // same pages. Who does not own a table cannot have it analyzed, and somebody may be at it: either would be a warning each time.
     GROWN = "SELECT c.relname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid \
         WHERE n.nspname = current_schema() AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') \
-        AND pg_relation_size(c.oid) / current_setting('block_size')::bigint >= 2 * c.relpages::bigint + 8 ORDER BY c.relname";
+        AND (pg_relation_size(c.oid) / current_setting('block_size')::bigint >= 2 * c.relpages::bigint + 8 \
+            OR pg_stat_get_live_tuples(c.oid) >= 2 * GREATEST(c.reltuples, 0) + 1000) \
+        AND (SELECT count(*) FROM pg_locks l WHERE l.relation = c.oid AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', \
+            'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')) = 0 ORDER BY c.relname";
 }
 
 /// The task that looks, which ends with this.
@@ -58,11 +62,18 @@ impl Drop for Statistics {
 pub(super) async fn analyze_grown(connections: &Connections) -> Result<Vec<String>> {
     let mut connection = connections.acquire().await?;
     let grown: Vec<(String,)> = sqlx::query_as(GROWN).fetch_all(&mut *connection).await?;
-    for (table,) in &grown {
-        // Another replica, or autovacuum, may be at it. The name is one of ours, from the catalog.
-        let analyze = format!("ANALYZE (SKIP_LOCKED) \"{}\"", table.replace('"', "\"\""));
-        sqlx::raw_sql(sqlx::AssertSqlSafe(analyze)).execute(&mut *connection).await?;
-        tracing::debug!(table, "a table has grown: the planner knows it now");
+    let mut analyzed = Vec::new();
+    for (table,) in grown {
+        // One transaction, as several statements in one text are. The name is one of ours, from the catalog.
+        let analyze =
+            format!("SET LOCAL statement_timeout = 0; ANALYZE (SKIP_LOCKED) \"{}\"", table.replace('"', "\"\""));
+        match sqlx::raw_sql(sqlx::AssertSqlSafe(analyze)).execute(&mut *connection).await {
+            Ok(_) => {
+                tracing::debug!(table, "a table has grown: the planner knows it now");
+                analyzed.push(table);
+            }
+            Err(error) => tracing::debug!(table, %error, "a table that has grown could not be analyzed"),
+        }
     }
-    Ok(grown.into_iter().map(|(table,)| table).collect())
+    Ok(analyzed)
 }

@@ -10,13 +10,13 @@ use longshore_oci::{Digest, RepositoryName};
 use std::time::Duration;
 
 statements! {
-    FIND = "SELECT b.size, b.inline, o.key FROM repositories r \
-        JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-        LEFT JOIN objects o ON o.id = b.object_id WHERE r.name = $1 AND b.digest = $2 \
+    FIND = "SELECT b.size, b.inline, o.key FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
+        AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        LEFT JOIN objects o ON o.id = b.object_id WHERE b.digest = $2 \
         AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)";
-    FIND_SIZE = "SELECT b.size, g.expires_at - l.renew_before FROM lease l, repositories r \
-        JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-        WHERE r.name = $1 AND b.digest = $2 AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)";
+    FIND_SIZE = "SELECT b.size, g.expires_at - l.renew_before FROM lease l CROSS JOIN blobs b \
+        JOIN repository_blobs g ON g.blob_id = b.id AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        WHERE b.digest = $2 AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)";
     RENEW = "UPDATE repository_blobs SET expires_at = (SELECT l.expires_at FROM lease l) \
         WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
         AND blob_id = (SELECT id FROM blobs WHERE digest = $2) \
@@ -35,12 +35,12 @@ statements! {
         WHERE repository_blobs.expires_at < (SELECT l.renew_before FROM lease l)";
     HOLDERS = "SELECT r.name FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
         JOIN repositories r ON r.id = g.repository_id WHERE b.digest = $1 ORDER BY r.name LIMIT $2";
-    HELD = concat!("SELECT b.id FROM repositories r JOIN repository_blobs g ON g.repository_id = r.id \
-        JOIN blobs b ON b.id = g.blob_id WHERE r.name = $1 AND b.digest = $2 \
+    HELD = concat!("SELECT b.id FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
+        AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) WHERE b.digest = $2 \
         AND NOT EXISTS (SELECT 1 FROM damaged_blobs d WHERE d.blob_id = b.id)", for_key_share!("b"));
-    USER_OF = "SELECT m.digest FROM repositories r JOIN manifest_blobs n ON n.repository_id = r.id \
-        JOIN blobs b ON b.id = n.blob_id JOIN manifests m ON m.id = n.manifest_id \
-        WHERE r.name = $1 AND b.digest = $2 ORDER BY m.id LIMIT 1";
+    USER_OF = "SELECT m.digest FROM manifest_blobs n CROSS JOIN manifests m \
+        WHERE n.repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        AND n.blob_id = (SELECT id FROM blobs WHERE digest = $2) AND m.id = n.manifest_id ORDER BY n.manifest_id LIMIT 1";
     REVOKE = "DELETE FROM repository_blobs WHERE repository_id = (SELECT id FROM repositories WHERE name = $1) \
         AND blob_id = (SELECT id FROM blobs WHERE digest = $2)";
 }

@@ -2,7 +2,7 @@
 //! or a tag without its manifest, cannot be seen even for a moment.
 
 use super::blobs::{digest, json_list, stored_size};
-use super::dialect::{digest_list, for_key_share, for_update};
+use super::dialect::{digest_list, digests_in, for_key_share, for_update};
 use super::usage::Place;
 use super::{Batch, Connection, Store, Transaction, history, read, references, repositories};
 use crate::cache::Change;
@@ -21,11 +21,10 @@ statements! {
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
         WHERE r.name = $1 AND t.name = $2";
     GRANTED = concat!("SELECT b.digest, (SELECT x.found_at FROM damaged_blobs x WHERE x.blob_id = b.id) AS damaged_at \
-        FROM ", digest_list!("$2"), " d CROSS JOIN blobs b CROSS JOIN repository_blobs g \
-        WHERE b.digest = d.digest AND g.blob_id = b.id \
-        AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY b.id", for_key_share!("g"));
-    PRESENT = concat!("SELECT m.digest FROM ", digest_list!("$2"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
-        AND m.repository_id = (SELECT id FROM repositories WHERE name = $1) ORDER BY m.id", for_key_share!("m"));
+        FROM ", digests_in!("$2", "$1"), " d CROSS JOIN blobs b CROSS JOIN repository_blobs g \
+        WHERE b.digest = d.digest AND g.blob_id = b.id AND g.repository_id = d.repository_id ORDER BY b.id", for_key_share!("g"));
+    PRESENT = concat!("SELECT m.digest FROM ", digests_in!("$2", "$1"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
+        AND m.repository_id = d.repository_id ORDER BY m.id", for_key_share!("m"));
     UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
         subject_digest, annotations, body, size, pushed_at, pushed_by, untagged_since) \
         SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, c.now, $10, c.now FROM repositories r, clock c WHERE r.name = $1 \

@@ -11,8 +11,8 @@ use std::collections::{HashMap, HashSet};
 
 statements! {
     DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
-        (SELECT m.digest FROM manifest_blobs n JOIN manifests m ON m.id = n.manifest_id \
-            WHERE n.repository_id = q.id1 AND n.blob_id = q.id2 ORDER BY m.id LIMIT 1) AS needed_by \
+        (SELECT m.digest FROM manifest_blobs n CROSS JOIN manifests m WHERE n.repository_id = q.id1 AND n.blob_id = q.id2 \
+            AND m.id = n.manifest_id ORDER BY n.manifest_id LIMIT 1) AS needed_by \
         FROM clock c CROSS JOIN ", queued!("2"), " \
         LEFT JOIN repository_blobs g ON g.repository_id = q.id1 AND g.blob_id = q.id2 \
         LEFT JOIN blobs b ON b.id = g.blob_id LEFT JOIN repositories r ON r.id = g.repository_id \

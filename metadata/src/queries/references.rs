@@ -1,7 +1,7 @@
 //! What points at manifests: tags with their history, and referrers. Pages are range scans of an index.
 
 use super::blobs::{digest, json_list, size, stored_size};
-use super::dialect::{digest_list, lock_text, text_list};
+use super::dialect::{digests_in, lock_text, names_in, text_list};
 use super::{Batch, Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{Error, ReferrerRecord, ReferrersPage, Result};
@@ -26,9 +26,9 @@ statements! {
     // In one order for all, so that two of them cannot hold each other up.
     LOCK_NAMES = concat!("SELECT ", lock_text!("l.name"), " AS locked FROM (SELECT v.value AS name FROM ",
         text_list!("$1"), " v ORDER BY v.value) l");
-    NAMES_ANOTHER = concat!("SELECT t.name, m.digest FROM repositories r CROSS JOIN ", text_list!("$2"), " v CROSS JOIN tags t \
-        JOIN manifests m ON m.id = t.manifest_id WHERE r.name = $1 AND t.repository_id = r.id AND t.name = v.value \
-        AND m.digest <> $3 ORDER BY t.name LIMIT 1");
+    NAMES_ANOTHER = concat!("SELECT t.name, m.digest FROM ", names_in!("$2", "$1"), " v CROSS JOIN tags t \
+        CROSS JOIN manifests m WHERE t.repository_id = v.repository_id AND t.name = v.name \
+        AND m.id = t.manifest_id AND m.digest <> $3 ORDER BY t.name LIMIT 1");
     LIST_REFERRERS = "SELECT p.digest, p.media_type, p.size, p.artifact_type, p.annotations FROM ( \
         SELECT m.digest, m.media_type, m.size, COALESCE(m.artifact_type, m.config_media_type) AS artifact_type, \
         m.annotations, COALESCE(octet_length(m.annotations), 0) + 512 AS own, \
@@ -37,9 +37,8 @@ statements! {
         WHERE r.name = $1 AND m.subject_digest = $2 AND m.digest > $3 \
         AND ($4 = '' OR COALESCE(m.artifact_type, m.config_media_type) = $4) ORDER BY m.digest LIMIT $5 \
         ) p WHERE p.total <= $6 OR p.total = p.own ORDER BY p.digest";
-    BESIDE_SUBJECT = concat!("SELECT m.digest FROM repositories r CROSS JOIN ", digest_list!("$2"), " d \
-        CROSS JOIN manifests m WHERE r.name = $1 AND m.repository_id = r.id AND m.digest = d.digest \
-        AND m.subject_digest IS DISTINCT FROM $3");
+    BESIDE_SUBJECT = concat!("SELECT m.digest FROM ", digests_in!("$2", "$1"), " d CROSS JOIN manifests m \
+        WHERE m.repository_id = d.repository_id AND m.digest = d.digest AND m.subject_digest IS DISTINCT FROM $3");
 }
 
 /// Lets the tag name the manifest, and records it if that is news: in this order, so that the history has the order in

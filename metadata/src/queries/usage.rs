@@ -28,6 +28,7 @@ statements! {
         WHERE d.namespace = u.namespace) AS changes FROM namespace_usage u WHERE u.namespace = $1";
     LIST = "SELECT namespace, bytes FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL \
         ORDER BY namespace LIMIT $2";
+    ADDED_UP = "SELECT namespace FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL ORDER BY namespace LIMIT $2";
     // What its row and the changes since then say, and what its rows are: in one look, so that they are of one moment.
     COMPARE = "SELECT CAST(u.bytes + COALESCE((SELECT SUM(d.bytes) FROM usage_changes d WHERE d.namespace = u.namespace), 0) \
             AS BIGINT), \
@@ -194,6 +195,13 @@ impl Store {
             Ok(sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
         });
         told?.into_iter().map(|(namespace, bytes)| Ok(NamespaceUsage { namespace, bytes: size(bytes)? })).collect()
+    }
+
+    pub(crate) async fn added_up_namespaces(&self, after: &str, limit: u32) -> Result<Vec<String>> {
+        let told: Result<Vec<(String,)>> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(ADDED_UP).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
+        });
+        Ok(told?.into_iter().map(|(namespace,)| namespace).collect())
     }
 
     pub(crate) async fn compare_usage(&self, namespace: &str) -> Result<Option<ComparedUsage>> {
