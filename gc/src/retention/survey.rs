@@ -175,9 +175,7 @@ impl<'rules> Survey<'rules> {
         let Ranked { rule, pushed, pulled } = &mut self.rules[place];
         if is_immutable(self.immutable, self.repository, rule, facts).is_none() && annotation(rule, facts).is_none() {
             pushed.offer(facts.pushed_at, &facts.tag);
-            if let Some(at) = facts.last_pulled_at {
-                pulled.offer(at, &facts.tag);
-            }
+            pulled.offer(used_at(facts), &facts.tag);
         }
     }
 
@@ -210,6 +208,12 @@ fn is_immutable<'rules>(
     if rule.even_immutable { None } else { immutable.rule_for(repository, &facts.tag) }
 }
 
+/// When the tag was last pulled, as rules have it: one that was pushed a moment ago had no time to be pulled yet, and is not older
+/// than one that was.
+fn used_at(facts: &TagFacts) -> SystemTime {
+    facts.last_pulled_at.map_or(facts.pushed_at, |pulled| pulled.max(facts.pushed_at))
+}
+
 /// How long the tag lives by its annotation, where the rule listens to that.
 fn annotation(rule: &RetentionRule, facts: &TagFacts) -> Option<Duration> {
     let said = facts.expires_after.as_deref().filter(|_| rule.expire_annotated);
@@ -232,8 +236,7 @@ impl<'rules> Ranked<'rules> {
             return TagVerdict::Kept(rule, by);
         }
         let pushed = keep.pushed_within.map(|time| (facts.pushed_at + time, KeptBy::PushedWithin(time)));
-        let pulled = keep.pulled_within.zip(facts.last_pulled_at);
-        let pulled = pulled.map(|(time, at)| (at + time, KeptBy::PulledWithin(time)));
+        let pulled = keep.pulled_within.map(|time| (used_at(facts) + time, KeptBy::PulledWithin(time)));
         let longest = pushed.into_iter().chain(pulled).max_by_key(|(until, _)| *until);
         match longest.filter(|(until, _)| *until > now) {
             Some((until, by)) => TagVerdict::Until(rule, until, by),
@@ -255,7 +258,7 @@ impl<'rules> Ranked<'rules> {
         {
             return Some(KeptBy::LastPushed(count));
         }
-        let (count, at) = keep.last_pulled.zip(facts.last_pulled_at)?;
-        self.pulled.has(at, &facts.tag).then_some(KeptBy::LastPulled(count))
+        let count = keep.last_pulled?;
+        self.pulled.has(used_at(facts), &facts.tag).then_some(KeptBy::LastPulled(count))
     }
 }

@@ -77,14 +77,14 @@ fn goes(retention: &Retention, tags: &[TagFacts], tag: &TagFacts, now: SystemTim
     };
     let keep = &rule.keep;
     let newer_pushed = rivals().filter(|other| (other.pushed_at, &other.tag) > (tag.pushed_at, &tag.tag)).count();
-    let newer_pulled =
-        rivals().filter(|other| (other.last_pulled_at, &other.tag) > (tag.last_pulled_at, &tag.tag)).count();
+    let used = |tag: &TagFacts| tag.last_pulled_at.into_iter().chain([tag.pushed_at]).max();
+    let newer_pulled = rivals().filter(|other| (used(other), &other.tag) > (used(tag), &tag.tag)).count();
     let is_kept = keep.all
         || !keep.is_anything()
         || keep.last_pushed.is_some_and(|most| newer_pushed < most as usize)
-        || keep.last_pulled.is_some_and(|most| tag.last_pulled_at.is_some() && newer_pulled < most as usize)
+        || keep.last_pulled.is_some_and(|most| newer_pulled < most as usize)
         || keep.pushed_within.is_some_and(|time| tag.pushed_at + time > now)
-        || keep.pulled_within.is_some_and(|time| tag.last_pulled_at.is_some_and(|pulled| pulled + time > now));
+        || keep.pulled_within.is_some_and(|time| used(tag).is_some_and(|used| used + time > now));
     !is_kept
 }
 
@@ -277,13 +277,16 @@ async fn what_was_pulled_of_late_stays() {
     for name in ["old", "used"] {
         place.push_manifest("app", name, &[], &[name]).await;
     }
+    place.execute("UPDATE tags SET updated_at = updated_at - 2 * 86400000000").await;
+    // Nobody had the time to pull it.
+    place.push_manifest("app", "new", &[], &["new"]).await;
     let pulled = TagPulls { repository: "app".parse().unwrap(), tag: "used".parse().unwrap(), last: DAY / 2 };
     assert_eq!(place.metadata.record_pulls_of_tags(&[pulled]).await.unwrap(), 1);
     let app = "app".parse().unwrap();
     let why = crate::why_tag(&place.metadata, &place.rules, &app, &"used".parse().unwrap()).await.unwrap();
     assert!(matches!(why, Some(TagVerdict::Until(_, _, KeptBy::PulledWithin(DAY)))), "{why:?}");
     assert_eq!(place.retain().await.tags, 1);
-    assert_eq!(place.tags().await, ["used"]);
+    assert_eq!(place.tags().await, ["new", "used"]);
 }
 
 #[tokio::test]
