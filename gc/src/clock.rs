@@ -13,7 +13,15 @@ const TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// What was seen of the database's clock.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Clock(Arc<Mutex<Option<(SystemTime, Instant)>>>);
+pub(crate) struct Clock(Arc<Mutex<Option<Seen>>>);
+
+/// A look, by all clocks.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    database: SystemTime,
+    ours: Instant,
+    asleep: Duration,
+}
 
 impl Clock {
     /// Looks at what the database says, which it said just now.
@@ -23,12 +31,31 @@ impl Clock {
     /// from there on.
     pub(crate) fn look(&self, now: SystemTime) -> Result<(), Error> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = seen.replace((now, Instant::now()));
-        let Some((then, at)) = last else { return Ok(()) };
-        let expected = then + at.elapsed();
+        let asleep = asleep_since_boot();
+        let last = seen.replace(Seen { database: now, ours: Instant::now(), asleep });
+        let Some(last) = last else { return Ok(()) };
+        let expected = last.database + last.ours.elapsed() + asleep.saturating_sub(last.asleep);
         let apart = now.duration_since(expected).unwrap_or_else(|early| early.duration());
         if apart > TOLERANCE { Err(Error::ClockMoved) } else { Ok(()) }
     }
+}
+
+/// For how long this machine has been suspended in all. Our own clock stands still meanwhile, and the database's may not: a laptop
+/// that sleeps every night would never collect anything.
+#[cfg(target_os = "linux")]
+fn asleep_since_boot() -> Duration {
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+    let since_boot = |clock| {
+        let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
+        Duration::new(u64::try_from(tv_sec).unwrap_or_default(), u32::try_from(tv_nsec).unwrap_or_default())
+    };
+    let awake = since_boot(ClockId::Monotonic);
+    since_boot(ClockId::Boottime).saturating_sub(awake)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn asleep_since_boot() -> Duration {
+    Duration::ZERO
 }
 
 #[cfg(test)]
