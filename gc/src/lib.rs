@@ -63,6 +63,28 @@ pub enum Error {
     /// More would go than the breaker lets.
     #[error("garbage collection was stopped before it deleted too much")]
     TooMuch,
+    /// The store has none of the objects that were looked for.
+    #[error(
+        "{gone} objects in a row are not in the store and none is: is storage.path (or the bucket and prefix) the one \
+         that the database belongs to, and mounted? Nothing was marked as damaged"
+    )]
+    WrongStore {
+        /// How many were looked for.
+        gone: u64,
+    },
+    /// So much is lost or stray that the store is rather another one, or the database is.
+    #[error(
+        "{found} of {total} objects are {what}: this looks like the wrong store or the wrong database. Nothing was \
+         repaired; --all repairs all the same"
+    )]
+    TooMuchToRepair {
+        /// What they are: lost, or stray.
+        what: &'static str,
+        /// How many of them are.
+        found: u64,
+        /// How many there are: in the database, or in the store.
+        total: u64,
+    },
 }
 
 /// What every step works on.

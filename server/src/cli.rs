@@ -147,8 +147,12 @@ pub(crate) struct ScrubOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FsckOptions {
     /// Mend what can be mended: a blob whose object is lost can be pushed anew, an object that no row names is deleted.
+    /// Refused where so much is lost or stray that this looks like the wrong store or the wrong database.
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Repair however much is found.
+    #[arg(long, requires = "repair")]
+    pub(crate) all: bool,
     /// An object that no row names counts when it is older: a server that starts writes one and deletes it again.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) older_than: humantime::Duration,

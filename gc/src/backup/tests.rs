@@ -177,7 +177,7 @@ async fn a_backup_in_the_store_is_found_there_and_is_no_stray() {
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].name.as_str(), stored[0].size, stored[0].is_complete), (name.as_str(), written.size, true));
     let mut found = Vec::new();
-    let look = FsckOptions { repair: false, older_than: Duration::ZERO };
+    let look = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
     fsck(&place.metadata, &place.storage, look, |finding| found.push(finding.clone())).await.unwrap();
     assert_eq!(found, []);
     let new = place.new_database("new.db").await;
@@ -257,7 +257,7 @@ async fn a_restore_finds_the_bytes_of_what_was_collected_since() {
     assert_eq!(stored[0].name, name);
     restore(&new, Box::pin(read_backup(&place.storage, &stored[0]))).await.unwrap();
     let mut found = Vec::new();
-    let look = FsckOptions { repair: false, older_than: Duration::ZERO };
+    let look = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
     fsck(&new, &place.storage, look, |finding| found.push(finding.clone())).await.unwrap();
     assert!(matches!(found.as_slice(), [Finding::Stray { .. }]), "nothing but what came after it: {found:?}");
     assert!(new.begin_collection().await.unwrap().waits_until.is_some());

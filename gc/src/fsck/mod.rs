@@ -25,12 +25,18 @@ const PAGE: u32 = 500;
 const CONTENTS: u32 = 16;
 /// Objects that the store is asked for at the same time.
 const ASKED: usize = 16;
+/// So many objects that are lost, or stray, are mended in any case.
+const FEW: u64 = 20;
+/// And so many of a hundred.
+const SHARE: u64 = 10;
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
 pub struct FsckOptions {
     /// Mend what is found.
     pub repair: bool,
+    /// Mend it however much that is.
+    pub all: bool,
     /// An object without a row counts when its key is older: a start of the server writes one and deletes it again.
     pub older_than: Duration,
 }
@@ -129,13 +135,17 @@ impl fmt::Display for Finding {
 /// Looks at everything; tells each finding, and at the end how much that was.
 ///
 /// # Errors
-/// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer.
+/// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer; [`Error::TooMuchToRepair`] where so much is
+/// lost or stray that the store, or the database, is rather another one: nothing is mended then.
 pub async fn fsck(
     metadata: &Metadata,
     storage: &Storage,
     options: FsckOptions,
     told: impl FnMut(&Finding),
 ) -> Result<Checked, Error> {
+    if options.repair && !options.all {
+        refuse_too_much(metadata, storage, options.older_than).await?;
+    }
     let mut check = Check { metadata, storage, options, told, checked: Checked::default() };
     check.lost_objects().await?;
     check.stray_objects().await?;
@@ -171,14 +181,7 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.number;
             self.checked.rows += page.len() as u64;
-            let storage = self.storage;
-            let asked = stream::iter(page).map(|object| lost(storage, object)).buffer_unordered(ASKED);
-            let lost: Vec<_> = asked.try_collect().await?;
-            for (object, reason) in lost.into_iter().flatten() {
-                // Or was it collected since?
-                if self.metadata.objects_after(object.number - 1, 1).await?.first() != Some(&object) {
-                    continue;
-                }
+            for (object, reason) in lost_among(self.metadata, self.storage, page).await? {
                 self.found(&Finding::Lost { key: object.key.clone(), digest: object.digest, reason: reason.clone() });
                 if self.options.repair {
                     self.metadata.mark_damaged(object, reason).await?;
@@ -278,6 +281,55 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             }
         }
     }
+}
+
+/// Looks how much is lost, and how much is stray, before any of it is mended.
+async fn refuse_too_much(metadata: &Metadata, storage: &Storage, older_than: Duration) -> Result<(), Error> {
+    let refuse_many = |what, found, total| {
+        if is_too_much(found, total) { Err(Error::TooMuchToRepair { what, found, total }) } else { Ok(()) }
+    };
+    let (mut found, mut total, mut after) = (0, 0, 0);
+    loop {
+        let page = metadata.objects_after(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.number;
+        total += page.len() as u64;
+        let lost = lost_among(metadata, storage, page).await?;
+        // Those that are known to be damaged stay as they are.
+        found += lost.iter().filter(|(object, _)| !object.is_damaged).count() as u64;
+    }
+    refuse_many("lost", found, total)?;
+    (found, total) = (0, 0);
+    let mut pages = storage.list().try_chunks(PAGE as usize);
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| Error::Storage(error.1))?;
+        total += page.len() as u64;
+        found += strays_among(metadata, storage, older_than, page).await?.len() as u64;
+    }
+    refuse_many("stray", found, total)
+}
+
+/// Whether it is more than a disk or a mishap takes.
+fn is_too_much(found: u64, total: u64) -> bool {
+    found > FEW && found * 100 > total * SHARE
+}
+
+/// Those objects of blobs that the store has not, or not as recorded.
+async fn lost_among(
+    metadata: &Metadata,
+    storage: &Storage,
+    page: Vec<StoredObject>,
+) -> Result<Vec<(StoredObject, String)>, Error> {
+    let asked = stream::iter(page).map(|object| lost(storage, object)).buffer_unordered(ASKED);
+    let found: Vec<_> = asked.try_collect().await?;
+    let mut all = Vec::new();
+    for (object, reason) in found.into_iter().flatten() {
+        // Or was it collected since?
+        if metadata.objects_after(object.number - 1, 1).await?.first() == Some(&object) {
+            all.push((object, reason));
+        }
+    }
+    Ok(all)
 }
 
 /// Those listed objects that no row names. Garbage collection deletes an object before the last row of it: one that is not

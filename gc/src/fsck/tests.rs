@@ -3,8 +3,9 @@ use crate::place::{Place, place};
 use longshore_oci::Algorithm;
 use longshore_storage::BlobHasher;
 
-const LOOK: FsckOptions = FsckOptions { repair: false, older_than: Duration::ZERO };
+const LOOK: FsckOptions = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
 const REPAIR: FsckOptions = FsckOptions { repair: true, ..LOOK };
+const REPAIR_ALL: FsckOptions = FsckOptions { all: true, ..REPAIR };
 
 impl Place {
     async fn fsck(&self, options: FsckOptions) -> (Checked, Vec<Finding>) {
@@ -64,6 +65,61 @@ async fn a_lost_object_is_told_and_its_blob_can_be_pushed_anew() {
     place.push_object("app", "layer").await;
     assert!(place.metadata.find_blob(&app, &digest("layer")).await.unwrap().is_some());
     assert_eq!(place.fsck(LOOK).await.1, []);
+}
+
+/// As where nothing is mounted, or something else.
+#[tokio::test]
+async fn objects_are_not_lost_by_the_dozen_unless_somebody_says_so() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..30 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    for object in place.metadata.objects_after(0, 100).await.unwrap() {
+        std::fs::remove_file(place.file(&object.key.parse().unwrap())).unwrap();
+    }
+    assert_eq!(place.fsck(LOOK).await.1.len(), 30);
+    let refused = fsck(&place.metadata, &place.storage, REPAIR, |_| ()).await;
+    assert!(matches!(refused, Err(Error::TooMuchToRepair { what: "lost", found: 30, total: 30 })), "{refused:?}");
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
+    assert_eq!(place.fsck(REPAIR_ALL).await.1.len(), 30);
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 30);
+    assert_eq!(place.fsck(REPAIR).await.1.len(), 30, "there is nothing to mend in what is known");
+}
+
+#[tokio::test]
+async fn a_lost_object_of_many_is_mended() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..30 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    let object = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
+    std::fs::remove_file(place.file(&object.key.parse().unwrap())).unwrap();
+    assert_eq!(place.fsck(REPAIR).await.1.len(), 1);
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 1);
+}
+
+/// As with the database of another registry, or of another time.
+#[tokio::test]
+async fn objects_are_not_condemned_by_the_dozen_unless_somebody_says_so() {
+    let place = place(Duration::ZERO).await;
+    place.push_object("app", "layer").await;
+    for _ in 0..30 {
+        place.stray().await;
+    }
+    let refused = fsck(&place.metadata, &place.storage, REPAIR, |_| ()).await;
+    assert!(matches!(refused, Err(Error::TooMuchToRepair { what: "stray", found: 30, total: 31 })), "{refused:?}");
+    assert_eq!(place.fsck(LOOK).await.1.len(), 30);
+    assert_eq!(place.fsck(REPAIR_ALL).await.1.len(), 30);
+    assert_eq!(place.fsck(LOOK).await.1, [], "they are condemned");
+}
+
+#[test]
+fn it_is_too_much_where_it_is_many_and_a_tenth_of_all() {
+    assert!(!is_too_much(20, 20));
+    assert!(is_too_much(21, 21));
+    assert!(is_too_much(21, 209));
+    assert!(!is_too_much(21, 210));
+    assert!(!is_too_much(0, 0));
 }
 
 #[tokio::test]

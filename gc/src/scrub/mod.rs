@@ -9,13 +9,13 @@ mod rate;
 mod tests;
 mod verify;
 
-use crate::Error;
+use crate::{Error, length::key_of};
 use longshore_metadata::{Metadata, ScrubClaim, Scrubbed, StoredObject};
 use longshore_storage::Storage;
 use rate::Rate;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
-use verify::Found;
+use verify::{Found, GONE};
 
 /// A process that dies leaves its claim to others after this.
 const HOLD: Duration = Duration::from_secs(300);
@@ -23,6 +23,8 @@ const HOLD: Duration = Duration::from_secs(300);
 const SAVED_EVERY: Duration = Duration::from_secs(30);
 /// Objects that are looked up, and saved, together at most.
 const BATCH: u32 = 100;
+/// So many objects that are gone, and none that is there, are not damage: the store is another one.
+const MOST_GONE: u32 = 20;
 
 /// What the operator decides.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +92,7 @@ impl Scrubber {
     ///
     /// # Errors
     /// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer: that is no damage. The round goes on there
-    /// with the next pass.
+    /// with the next pass. [`Error::WrongStore`] where it has none of many objects: that is no damage either.
     pub async fn pass(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
         self.round(false, report).await
     }
@@ -158,6 +160,9 @@ impl Scrubber {
                     report(&std::mem::take(&mut batch.report));
                 }
             }
+            if is_end {
+                self.settle(&mut batch).await?;
+            }
             batch.report.is_finished = is_end;
             self.save(claim, &mut batch).await?;
             if is_end {
@@ -172,25 +177,66 @@ impl Scrubber {
 
     /// Does what is to be done about what was found.
     async fn act(&self, object: StoredObject, found: Found, batch: &mut Batch) -> Result<(), Error> {
-        batch.last = object.number;
+        let number = object.number;
         batch.report.objects += 1;
+        if batch.is_store_there {
+            self.mark_held_back(batch).await?;
+        }
         match found {
             Found::Right => {
-                batch.right.push(object.number);
+                batch.right.push(number);
                 if object.is_damaged && self.metadata.clear_damage(&object).await? {
                     batch.report.recovered.push(object.key);
                 }
             }
-            Found::Wrong(reason) => {
-                let (key, digest) = (object.key.clone(), object.digest);
-                let is_known = object.is_damaged;
-                // One that was deleted, or pushed anew, while it was read is nobody's any more.
-                if is_known || self.metadata.mark_damaged(object, reason.clone()).await? {
-                    batch.report.damaged.push(Damage { key, digest, reason, is_known });
-                }
+            Found::Wrong(reason) => self.mark(object, reason, batch).await?,
+            Found::Gone if batch.is_store_there || object.is_damaged => {
+                self.mark(object, GONE.to_owned(), batch).await?;
             }
+            Found::Gone => batch.hold_back(object)?,
+        }
+        // Whoever goes on with the round has to come back to those that are held back.
+        if batch.held_back.is_empty() {
+            batch.last = number;
         }
         Ok(())
+    }
+
+    /// Nobody is served the object from now on.
+    async fn mark(&self, object: StoredObject, reason: String, batch: &mut Batch) -> Result<(), Error> {
+        let (key, digest, is_known) = (object.key.clone(), object.digest, object.is_damaged);
+        // One that was deleted, or pushed anew, while it was read is nobody's any more.
+        if is_known || self.metadata.mark_damaged(object, reason.clone()).await? {
+            batch.report.damaged.push(Damage { key, digest, reason, is_known });
+        }
+        Ok(())
+    }
+
+    /// Marks those that were held back: they are gone, and the store is the right one.
+    async fn mark_held_back(&self, batch: &mut Batch) -> Result<(), Error> {
+        for object in std::mem::take(&mut batch.held_back) {
+            self.mark(object, GONE.to_owned(), batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks what is held back at the end of a round. A small registry may have lost all it had; of a greater one, of which
+    /// this pass read the last few only, some of the first objects have to be there.
+    async fn settle(&self, batch: &mut Batch) -> Result<(), Error> {
+        if batch.held_back.is_empty() {
+            return Ok(());
+        }
+        let first = self.metadata.objects_after(0, MOST_GONE).await?;
+        for object in &first {
+            if let Ok(key) = key_of(object) {
+                self.look(object, &key, batch).await?;
+            }
+            if batch.is_store_there {
+                return self.mark_held_back(batch).await;
+            }
+        }
+        let gone = first.len() as u64;
+        if gone < u64::from(MOST_GONE) { self.mark_held_back(batch).await } else { Err(Error::WrongStore { gone }) }
     }
 
     async fn save(&self, claim: i64, batch: &mut Batch) -> Result<(), Error> {
@@ -232,10 +278,15 @@ impl Scrubber {
     }
 }
 
-/// What was read and is not saved.
+/// What was read and is not saved, and what this pass knows of the store.
 #[derive(Debug)]
 struct Batch {
+    /// All up to this one were read, and marked where they are damaged.
     last: i64,
+    /// Whether the store had any object in this pass.
+    is_store_there: bool,
+    /// Objects that are gone, as long as it had none.
+    held_back: Vec<StoredObject>,
     right: Vec<i64>,
     unsaved: u64,
     saved: Instant,
@@ -244,7 +295,22 @@ struct Batch {
 
 impl Batch {
     fn new(last: i64) -> Self {
-        Self { last, right: Vec::new(), unsaved: 0, saved: Instant::now(), report: ScrubReport::default() }
+        Self {
+            last,
+            is_store_there: false,
+            held_back: Vec::new(),
+            right: Vec::new(),
+            unsaved: 0,
+            saved: Instant::now(),
+            report: ScrubReport::default(),
+        }
+    }
+
+    /// Keeps one that is gone until it is known whether the store is the right one.
+    fn hold_back(&mut self, object: StoredObject) -> Result<(), Error> {
+        self.held_back.push(object);
+        let gone = self.held_back.len() as u64;
+        if gone < u64::from(MOST_GONE) { Ok(()) } else { Err(Error::WrongStore { gone }) }
     }
 
     fn read(&mut self, bytes: u64) {

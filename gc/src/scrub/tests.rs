@@ -79,6 +79,118 @@ async fn what_is_gone_or_too_short_or_too_long_is_damaged() {
     assert_eq!(reasons, expected);
 }
 
+/// As where nothing is mounted, or something else.
+#[tokio::test]
+async fn a_store_that_has_none_of_many_objects_is_the_wrong_one() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..30 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    let (objects, elsewhere) = (place.folder.path().join("objects"), place.folder.path().join("elsewhere"));
+    fs::rename(&objects, &elsewhere).unwrap();
+    fs::create_dir(&objects).unwrap();
+    for _ in 0..2 {
+        let pass = place.scrubber(AT_ONCE).pass(|_| ()).await;
+        assert!(matches!(pass, Err(Error::WrongStore { gone: 20 })), "{pass:?}");
+        assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
+    }
+    fs::remove_dir(&objects).unwrap();
+    fs::rename(&elsewhere, &objects).unwrap();
+    let report = place.scrub(AT_ONCE).await;
+    assert_eq!((report.objects, report.damaged), (30, Vec::new()), "all are read once it is the right one");
+}
+
+#[tokio::test]
+async fn what_is_gone_from_a_store_that_has_others_is_damaged() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..30 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    let keys = place.keys().await;
+    fs::remove_file(place.file(&keys[0])).unwrap();
+    let report = place.scrub(AT_ONCE).await;
+    assert_eq!((report.objects, report.damaged.len()), (30, 1));
+    assert_eq!((&report.damaged[0].key, report.damaged[0].is_known), (&keys[0].to_string(), false));
+    for key in &keys[1..19] {
+        fs::remove_file(place.file(key)).unwrap();
+    }
+    let report = place.scrub(AT_ONCE).await;
+    let found: Vec<_> = report.damaged.iter().map(|damage| damage.key.clone()).collect();
+    assert_eq!(found, keys[..19].iter().map(ToString::to_string).collect::<Vec<_>>());
+    // Those that are known to be damaged do not count.
+    for key in &keys[19..29] {
+        fs::remove_file(place.file(key)).unwrap();
+    }
+    assert_eq!(place.scrub(AT_ONCE).await.damaged.len(), 29);
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 29);
+}
+
+#[tokio::test]
+async fn a_small_registry_may_have_lost_everything() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..19 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    for key in place.keys().await {
+        fs::remove_file(place.file(&key)).unwrap();
+    }
+    assert_eq!(place.scrub(AT_ONCE).await.damaged.len(), 19);
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 19);
+}
+
+/// The first process read all but a few objects.
+#[tokio::test]
+async fn whoever_reads_the_last_few_objects_looks_for_others_too() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..30 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    place.metadata.begin_scrub(claim).await.unwrap();
+    let last = place.metadata.objects_after(0, 100).await.unwrap()[24].number;
+    let saved = Scrubbed { claim, last, bytes: 0, right: Vec::new(), hold: HOLD };
+    place.metadata.save_scrub(saved).await.unwrap();
+    place.metadata.release_scrub(claim).await.unwrap();
+    let (objects, elsewhere) = (place.folder.path().join("objects"), place.folder.path().join("elsewhere"));
+    fs::rename(&objects, &elsewhere).unwrap();
+    fs::create_dir(&objects).unwrap();
+    let pass = place.scrubber(MONTH).pass(|_| ()).await;
+    assert!(matches!(pass, Err(Error::WrongStore { gone: 20 })), "{pass:?}");
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
+    fs::remove_dir(&objects).unwrap();
+    fs::rename(&elsewhere, &objects).unwrap();
+    for key in &place.keys().await[25..] {
+        fs::remove_file(place.file(key)).unwrap();
+    }
+    let report = place.scrub(MONTH).await;
+    assert_eq!((report.objects, report.damaged.len()), (5, 5), "it is the right one, and they are gone");
+}
+
+#[tokio::test]
+async fn whoever_goes_on_comes_back_to_what_was_held_back() {
+    let place = place(Duration::ZERO).await;
+    for number in 0..3 {
+        place.push_object("app", &format!("layer {number}")).await;
+    }
+    let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    place.metadata.begin_scrub(claim).await.unwrap();
+    let (scrubber, mut batch) = (place.scrubber(MONTH), Batch::new(0));
+    let objects = place.metadata.objects_after(0, 3).await.unwrap();
+    let [first, mut known, there]: [StoredObject; 3] = objects.try_into().unwrap();
+    known.is_damaged = true;
+    let last = there.number;
+    for object in [first, known] {
+        scrubber.act(object, Found::Gone, &mut batch).await.unwrap();
+        scrubber.save(claim, &mut batch).await.unwrap();
+        assert_eq!(scrubber.state().await.unwrap().last, 0);
+        assert_eq!(scrubber.damaged().await.unwrap(), 0);
+    }
+    batch.is_store_there = true;
+    scrubber.act(there, Found::Right, &mut batch).await.unwrap();
+    scrubber.save(claim, &mut batch).await.unwrap();
+    assert_eq!((scrubber.state().await.unwrap().last, scrubber.damaged().await.unwrap()), (last, 1));
+}
+
 #[tokio::test]
 async fn what_was_put_back_is_right_again() {
     let place = place(Duration::ZERO).await;

@@ -16,7 +16,12 @@ pub(super) enum Found {
     Right,
     /// And what is wrong.
     Wrong(String),
+    /// The store has no such object.
+    Gone,
 }
+
+/// What is said of those that are gone.
+pub(super) const GONE: &str = "it is not there, or too short";
 
 impl Scrubber {
     /// Reads an object; once more where its bytes are wrong, since they may have become so on their way.
@@ -33,7 +38,24 @@ impl Scrubber {
         };
         match self.read(object, &key, claim, batch, rate).await? {
             Found::Right => Ok(Found::Right),
-            Found::Wrong(_) => self.read(object, &key, claim, batch, rate).await,
+            Found::Wrong(_) | Found::Gone => self.read(object, &key, claim, batch, rate).await,
+        }
+    }
+
+    /// What is wrong with an object already by its length.
+    pub(super) async fn look(
+        &self,
+        object: &StoredObject,
+        key: &ObjectKey,
+        batch: &mut Batch,
+    ) -> Result<Option<Found>, Error> {
+        match wrong_length(&self.storage, key, object.size).await {
+            Ok(reason) => {
+                batch.is_store_there = true;
+                Ok(reason.map(Found::Wrong))
+            }
+            Err(StorageError::Lost { .. }) => Ok(Some(Found::Gone)),
+            Err(error) => judged(error).map(Some),
         }
     }
 
@@ -45,10 +67,8 @@ impl Scrubber {
         batch: &mut Batch,
         rate: &mut Rate,
     ) -> Result<Found, Error> {
-        match wrong_length(&self.storage, key, object.size).await {
-            Ok(None) => {}
-            Ok(Some(reason)) => return Ok(Found::Wrong(reason)),
-            Err(error) => return judged(error),
+        if let Some(found) = self.look(object, key, batch).await? {
+            return Ok(found);
         }
         let mut hasher = BlobHasher::new(object.digest.algorithm());
         let mut bytes = match self.storage.read(key, 0..object.size).await {
@@ -89,7 +109,7 @@ const UNREADABLE: i32 = 5;
 /// What an error says of an object: that a store does not answer says nothing.
 fn judged(error: StorageError) -> Result<Found, Error> {
     match error {
-        StorageError::Lost { .. } => Ok(Found::Wrong("it is not there, or too short".to_owned())),
+        StorageError::Lost { .. } => Ok(Found::Wrong(GONE.to_owned())),
         StorageError::Io { source, .. } if source.raw_os_error() == Some(UNREADABLE) => {
             Ok(Found::Wrong(format!("the disk cannot read it: {source}")))
         }

@@ -15,7 +15,7 @@ pub(super) async fn run(sources: &SettingsSources, options: &Options) -> Result<
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &Options) -> Result<ExitCode> {
     let (storage, _alone) = open(settings, metadata, options.repair).await?;
-    let asked = FsckOptions { repair: options.repair, older_than: options.older_than.into() };
+    let asked = FsckOptions { repair: options.repair, all: options.all, older_than: options.older_than.into() };
     let checked = fsck(metadata, &storage, asked, |finding| match options.output {
         OutputFormat::Text => println!("{finding}"),
         OutputFormat::Json => println!("{}", json(finding)),
