@@ -14,8 +14,10 @@ pub struct TagChange {
     pub at: SystemTime,
     /// By whom, where that is known.
     pub by: Option<String>,
-    /// Whether that manifest can be had still: it is here, or was deleted not long ago.
+    /// Whether that manifest can be pulled still.
     pub is_here: bool,
+    /// Whether a client has deleted it, not long ago: it can be brought back.
+    pub is_restorable: bool,
 }
 
 /// A manifest that a client deleted, and that can be brought back.

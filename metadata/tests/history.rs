@@ -95,15 +95,16 @@ async fn what_is_gone_is_told_to_be_gone(database: Database) {
     database.keep_deleted_for(UNDO).await;
     let (first, _) = move_and_delete(&database).await;
     let (app, latest) = (repository("app"), tag("latest"));
-    let was_here = || async {
+    let told = || async {
         let change: Option<TagChange> = database.metadata.tag_at(&app, &latest, after(Duration::ZERO)).await.unwrap();
-        change.unwrap().is_here
+        let change = change.unwrap();
+        (change.is_here, change.is_restorable)
     };
-    assert!(was_here().await);
+    assert_eq!(told().await, (true, false));
     database.delete(&first, "carol").await;
-    assert!(was_here().await, "it can be brought back");
+    assert_eq!(told().await, (false, true), "it can be brought back");
     database.advance(UNDO).await;
-    assert!(!was_here().await);
+    assert_eq!(told().await, (false, false));
 }
 
 async fn a_deleted_manifest_can_be_brought_back_for_a_while(database: Database) {

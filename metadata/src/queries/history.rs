@@ -11,9 +11,9 @@ use std::time::SystemTime;
 macro_rules! change {
     () => {
         "SELECT h.id, h.digest, h.changed_at, h.changed_by, \
-        EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = h.repository_id AND m.digest = h.digest) \
-        OR EXISTS (SELECT 1 FROM deleted_manifests d WHERE d.repository_id = h.repository_id AND d.digest = h.digest \
-            AND d.keep_until > (SELECT now FROM clock)) AS is_here \
+        EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = h.repository_id AND m.digest = h.digest) AS is_here, \
+        EXISTS (SELECT 1 FROM deleted_manifests d WHERE d.repository_id = h.repository_id AND d.digest = h.digest \
+            AND d.keep_until > (SELECT now FROM clock)) AS is_restorable \
         FROM repositories r JOIN tag_history h ON h.repository_id = r.id WHERE r.name = $1 AND h.tag = $2 "
     };
 }
@@ -42,10 +42,11 @@ pub(super) fn keep_deleted(batch: &mut Batch, manifest_id: i64, by: Option<&str>
     batch.add(KEEP_BLOBS).bind(manifest_id);
 }
 
-type ChangeRow = (i64, Option<Vec<u8>>, i64, Option<String>, bool);
+type ChangeRow = (i64, Option<Vec<u8>>, i64, Option<String>, bool, bool);
 
-fn change((number, named, at, by, is_here): ChangeRow) -> Result<TagChange> {
-    Ok(TagChange { number, digest: named.as_deref().map(digest).transpose()?, at: time(at)?, by, is_here })
+fn change((number, named, at, by, is_here, is_restorable): ChangeRow) -> Result<TagChange> {
+    let digest = named.as_deref().map(digest).transpose()?;
+    Ok(TagChange { number, digest, at: time(at)?, by, is_here, is_restorable })
 }
 
 struct ForgetDeleted {

@@ -24,8 +24,12 @@ pub(super) async fn run(sources: &SettingsSources, options: &TagOptions) -> Resu
             "the server that has this database open would not hear of the change: let a client tag the digest that \
          `longshore tag show` tells, or stop the server first",
         )?;
-        // A tag's past is in the database alone: no object is written or read.
-        let storage = Storage::look(&settings.storage).await?;
+        // A tag's past is in the database alone, and no object is written or read: a folder that a server holds will do, and
+        // so will one that is not there yet.
+        let storage = match Storage::look(&settings.storage).await {
+            Ok(storage) => storage,
+            Err(_) => Storage::open_uncached(&settings.storage).await?,
+        };
         let registry = Registry::new(metadata.clone(), storage, super::serve::rules(settings));
         act(&registry, options).await
     })
@@ -89,21 +93,31 @@ fn far_ahead() -> SystemTime {
 
 fn tell(changes: &[TagChange], output: OutputFormat) {
     for change in changes {
-        let at = humantime::format_rfc3339_seconds(change.at);
+        // To the microsecond: `--at` with this time means this change.
+        let at = humantime::format_rfc3339_micros(change.at);
         let digest = change.digest.map(|digest| digest.to_string());
         match output {
             OutputFormat::Text => {
                 let by = change.by.as_deref().unwrap_or("-");
-                let gone = if change.digest.is_some() && !change.is_here { "  (gone)" } else { "" };
-                println!("{at}  {}  {by}{gone}", digest.as_deref().unwrap_or("deleted"));
+                println!("{at}  {}  {by}{}", digest.as_deref().unwrap_or("deleted"), why_not(change));
             }
             OutputFormat::Json => println!(
                 "{}",
                 json!({
                     "at": at.to_string(), "digest": digest, "by": change.by, "can_be_pulled": change.is_here,
+                    "can_be_restored": change.is_here || change.is_restorable,
                 })
             ),
         }
+    }
+}
+
+/// Why what a tag named cannot be pulled.
+fn why_not(change: &TagChange) -> &'static str {
+    match change {
+        TagChange { digest: None, .. } | TagChange { is_here: true, .. } => "",
+        TagChange { is_restorable: true, .. } => "  (deleted: `longshore tag restore` brings it back)",
+        _ => "  (gone)",
     }
 }
 
