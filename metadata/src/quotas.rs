@@ -3,7 +3,10 @@
 
 use crate::{Metadata, Result};
 use longshore_oci::RepositoryName;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How many bytes namespaces may hold: manifests, and each blob once for each repository that holds it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -37,13 +40,13 @@ pub fn namespace(repository: &RepositoryName) -> &str {
     name.split_once('/').map_or(name, |(namespace, _)| namespace)
 }
 
-/// What a namespace holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a namespace holds, counted from all its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceUsage {
-    /// Its name.
-    pub namespace: String,
-    /// The bytes that count for its quota.
-    pub bytes: u64,
+    /// The bytes that count for its quota: manifests, and each blob once for each repository that holds it.
+    pub logical: u64,
+    /// Those of its manifests, and of each blob once.
+    pub stored: u64,
 }
 
 /// What a namespace is said to hold beside what it holds: the same, unless somebody else has changed the database.
@@ -71,9 +74,14 @@ impl Metadata {
         on_engine!(self.namespace_usage(namespace))
     }
 
-    /// What namespaces after this one hold, as it was last added up.
-    pub async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
-        on_engine!(self.list_usage(after, limit))
+    /// All namespaces that have a repository, whatever that holds.
+    pub async fn list_namespaces(&self) -> Result<BTreeSet<String>> {
+        on_engine!(self.list_namespaces())
+    }
+
+    /// Counts all that a namespace holds, whatever has been added up, and writes nothing.
+    pub async fn measure_namespace(&self, namespace: &str) -> Result<NamespaceUsage> {
+        on_engine!(self.measure_namespace(namespace))
     }
 
     /// Namespaces after this one that have been added up.

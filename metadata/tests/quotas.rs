@@ -2,13 +2,16 @@
 
 use crate::content::{digest_of, image, manifest, repository, tagged};
 use crate::database::{Database, PROMISE};
-use longshore_metadata::{CommitOutcome, ComparedUsage, Error, MountOutcome, PutInlineBlob, PutManifest, Quotas};
+use longshore_metadata::{
+    CommitOutcome, ComparedUsage, Error, MountOutcome, NamespaceUsage, PutInlineBlob, PutManifest, Quotas,
+};
 use std::collections::BTreeMap;
 
 on_both_engines!(
     every_change_counts_once,
     what_was_there_before_is_counted_at_first,
     other_namespaces_are_others,
+    namespaces_are_measured_without_being_added_up,
     what_was_added_up_is_compared_with_what_is_there,
     what_fits_is_taken_and_what_does_not_changes_nothing,
     every_way_to_get_a_blob_counts,
@@ -57,8 +60,8 @@ async fn every_change_counts_once(database: Database) {
     database.metadata.delete_blob(&repository("team/b/c"), &digest_of("four")).await.unwrap();
     assert_eq!(database.usage("team").await, 4);
     database.metadata.add_up_usage().await.unwrap();
-    let listed = database.metadata.list_usage("", 10).await.unwrap();
-    assert_eq!((listed.len(), listed[0].namespace.as_str(), listed[0].bytes), (1, "team", 4));
+    assert_eq!(database.usage("team").await, 4);
+    assert_eq!(database.metadata.added_up_namespaces("", 10).await.unwrap(), ["team"]);
 }
 
 async fn what_was_there_before_is_counted_at_first(database: Database) {
@@ -79,6 +82,22 @@ async fn other_namespaces_are_others(database: Database) {
     assert_eq!(database.usage("team").await, 8);
     assert_eq!(database.usage("team-b").await, 4);
     assert_eq!(database.usage("team0").await, 4);
+}
+
+async fn namespaces_are_measured_without_being_added_up(database: Database) {
+    for name in ["team", "team/a", "team/b/c", "team-b/a", "team.c", "team0"] {
+        database.push_blob(name, "four").await;
+    }
+    database.push_blob("team/a", "seven!!").await;
+    database.push(manifest("team", "manifest")).await;
+    let names: Vec<String> = database.metadata.list_namespaces().await.unwrap().into_iter().collect();
+    assert_eq!(names, ["team", "team-b", "team.c", "team0"]);
+    let measure = async |namespace| database.metadata.measure_namespace(namespace).await.unwrap();
+    assert_eq!(measure("team").await, NamespaceUsage { logical: 3 * 4 + 7 + 8, stored: 4 + 7 + 8 });
+    assert_eq!(measure("team-b").await, NamespaceUsage { logical: 4, stored: 4 });
+    assert_eq!(measure("nobody").await, NamespaceUsage { logical: 0, stored: 0 });
+    assert_eq!(database.inside.count("SELECT count(*) FROM namespace_usage").await, 0, "nothing is written");
+    assert_eq!(database.usage("team").await, 3 * 4 + 7 + 8);
 }
 
 async fn what_was_added_up_is_compared_with_what_is_there(database: Database) {

@@ -92,13 +92,14 @@ const FILL: &str = "INSERT INTO repositories (name, created_at) SELECT 'app/' ||
 /// Statements that find two rows, each by a key of its own, and compare them.
 const ONE_WITH_ONE: [&str; 2] = ["damage::MARK", "uploads::FIND"];
 /// Statements that are about all of a repository, or of a kind.
-const WHOLE: [&str; 6] = [
+const WHOLE: [&str; 7] = [
     "contents::SIZES",
     "repositories::LIST",
     "retention::UNSEEN",
     "reviews::OVERDUE",
     "usage::COMPARE",
     "usage::COUNT",
+    "usage::MEASURE",
 ];
 
 /// Whether a plan goes through a repository, or a queue, or compares each row with each.

@@ -8,6 +8,7 @@ use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{ComparedUsage, Durability, Error, NamespaceUsage, Quotas, Result, UploadId, namespace};
 use longshore_oci::RepositoryName;
+use std::collections::BTreeSet;
 
 statements! {
     ADD = "INSERT INTO namespace_usage (namespace, bytes) VALUES ($1, NULL) ON CONFLICT (namespace) DO NOTHING";
@@ -26,8 +27,16 @@ statements! {
     CHANGED = "SELECT namespace FROM usage_changes WHERE namespace > $1 ORDER BY namespace LIMIT 1";
     USAGE = "SELECT u.bytes, (SELECT CAST(COALESCE(SUM(d.bytes), 0) AS BIGINT) FROM usage_changes d \
         WHERE d.namespace = u.namespace) AS changes FROM namespace_usage u WHERE u.namespace = $1";
-    LIST = "SELECT namespace, bytes FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL \
-        ORDER BY namespace LIMIT $2";
+    NAMES = "SELECT r.name FROM repositories r WHERE r.name > $1 ORDER BY r.name LIMIT $2";
+    // Each blob is read once, with how many of the namespace's repositories hold it.
+    MEASURE = "SELECT CAST(COALESCE(SUM(b.size * h.holders), 0) AS BIGINT), CAST(COALESCE(SUM(b.size), 0) AS BIGINT), \
+        (SELECT CAST(COALESCE(SUM(m.size), 0) AS BIGINT) FROM repositories r \
+            JOIN manifests m ON m.repository_id = r.id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)) \
+        FROM (SELECT g.blob_id, count(*) AS holders FROM repositories r \
+            JOIN repository_blobs g ON g.repository_id = r.id \
+            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) GROUP BY g.blob_id) h \
+        JOIN blobs b ON b.id = h.blob_id";
     ADDED_UP = "SELECT namespace FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL ORDER BY namespace LIMIT $2";
     // What its row and the changes since then say, and what its rows are: in one look, so that they are of one moment.
     COMPARE = "SELECT CAST(u.bytes + COALESCE((SELECT SUM(d.bytes) FROM usage_changes d WHERE d.namespace = u.namespace), 0) \
@@ -41,6 +50,9 @@ statements! {
     FORGET = "UPDATE namespace_usage SET bytes = NULL WHERE namespace = $1";
     NAMESPACE_OF = "SELECT r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
 }
+
+/// Rows that are read together.
+const PAGE: i64 = 500;
 
 /// What a namespace holds with all that this transaction sees. Its row is locked until the transaction ends.
 async fn add_up(connection: &mut Connection, namespace: &str) -> Result<u64> {
@@ -190,11 +202,29 @@ impl Store {
         }
     }
 
-    pub(crate) async fn list_usage(&self, after: &str, limit: u32) -> Result<Vec<NamespaceUsage>> {
-        let told: Result<Vec<(String, i64)>> = read!(self.connections, connection => {
-            Ok(sqlx::query_as(LIST).bind(after).bind(i64::from(limit)).fetch_all(connection).await?)
+    /// A namespace's repositories need not stand together: `team-b` comes between `team` and `team/a`.
+    pub(crate) async fn list_namespaces(&self) -> Result<BTreeSet<String>> {
+        let (mut namespaces, mut after) = (BTreeSet::new(), String::new());
+        loop {
+            let told: Result<Vec<(String,)>> = read!(self.connections, connection => {
+                Ok(sqlx::query_as(NAMES).bind(&after).bind(PAGE).fetch_all(connection).await?)
+            });
+            let page = told?;
+            let Some((last,)) = page.last() else { return Ok(namespaces) };
+            after = last.clone();
+            for (text,) in &page {
+                namespaces.insert(namespace(&repositories::name(text)?).to_owned());
+            }
+        }
+    }
+
+    pub(crate) async fn measure_namespace(&self, namespace: &str) -> Result<NamespaceUsage> {
+        let (below, end) = inside(namespace);
+        let told: Result<(i64, i64, i64)> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(MEASURE).bind(namespace).bind(&end).bind(&below).fetch_one(connection).await?)
         });
-        told?.into_iter().map(|(namespace, bytes)| Ok(NamespaceUsage { namespace, bytes: size(bytes)? })).collect()
+        let (for_each, once, manifests) = told?;
+        Ok(NamespaceUsage { logical: size(for_each + manifests)?, stored: size(once + manifests)? })
     }
 
     pub(crate) async fn added_up_namespaces(&self, after: &str, limit: u32) -> Result<Vec<String>> {

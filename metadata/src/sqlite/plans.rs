@@ -46,7 +46,7 @@ async fn plan(store: &Store, sql: &str) -> Vec<(i64, String)> {
 const TABLES: [&str; 8] =
     ["blobs", "manifests", "repositories", "repository_blobs", "tags", "uploads", "gc_queue", "tombstones"];
 /// Statements that are about all of something.
-const WHOLE: [&str; 9] = [
+const WHOLE: [&str; 10] = [
     "contents::SIZES",
     "garbage::COUNT_BLOBS",
     "garbage::COUNT_TAGS",
@@ -56,6 +56,7 @@ const WHOLE: [&str; 9] = [
     "scrub::SIZES",
     "usage::COMPARE",
     "usage::COUNT",
+    "usage::MEASURE",
 ];
 /// How steps end that find one row at most.
 const ONE_ROW: [&str; 2] = ["INTEGER PRIMARY KEY (rowid=?)", "sqlite_autoindex_repositories_1 (name=?)"];

@@ -5,7 +5,7 @@ use crate::cli::{DuOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result, bail};
 use longshore_config::Settings;
 use longshore_gc::{LayerUsage, TagUsage, of_layers, of_tags};
-use longshore_metadata::{Metadata, NamespaceUsage, RepositorySize};
+use longshore_metadata::{Contents, Metadata, NamespaceUsage, RepositorySize};
 use longshore_oci::{Reference, RepositoryName};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -80,24 +80,23 @@ fn tell_repository(size: &RepositorySize, output: OutputFormat) {
     );
 }
 
+/// Those with a repository or a quota of their own. Each is counted now, whatever was added up; nothing is written.
 async fn namespaces(settings: &Settings, metadata: &Metadata, output: OutputFormat) -> Result<()> {
-    tell_head(output, &["LOGICAL", "QUOTA", "NAMESPACE"]);
+    tell_head(output, &["LOGICAL", "STORED", "QUOTA", "NAMESPACE"]);
     let quotas = super::quotas(settings);
-    let mut after = String::new();
-    loop {
-        let page = metadata.list_usage(&after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.namespace.clone();
-        for NamespaceUsage { namespace, bytes } in page {
-            let quota = quotas.of(&namespace);
-            let shown = quota.map_or_else(|| "-".to_owned(), |quota| quota.to_string());
-            tell(
-                output,
-                || format!("{bytes:>16}{shown:>16}  {namespace}"),
-                || json!({ "namespace": namespace, "logical": bytes, "quota": quota }),
-            );
-        }
+    let mut names = metadata.list_namespaces().await?;
+    names.extend(settings.limits.quotas.iter().filter_map(|quota| quota.namespace.clone()));
+    for namespace in names {
+        let NamespaceUsage { logical, stored } = metadata.measure_namespace(&namespace).await?;
+        let quota = quotas.of(&namespace);
+        let shown = quota.map_or_else(|| "-".to_owned(), |quota| quota.to_string());
+        tell(
+            output,
+            || format!("{logical:>16}{stored:>16}{shown:>16}  {namespace}"),
+            || json!({ "namespace": namespace, "logical": logical, "stored": stored, "quota": quota }),
+        );
     }
+    Ok(())
 }
 
 /// Of a repository's tags, or of one tag's layers.
@@ -110,23 +109,34 @@ async fn inside(metadata: &Metadata, name: &str, output: OutputFormat) -> Result
         },
     };
     let contents = metadata.contents_of(&repository).await?.with_context(|| format!("{repository} is not here"))?;
-    let Some(tag) = tag else {
-        tell_head(output, &["LOGICAL", "UNIQUE", "FREED", "TAG"]);
-        for TagUsage { tag, digest, logical, unique, freed } in of_tags(&contents) {
-            tell(
-                output,
-                || format!("{logical:>16}{unique:>16}{freed:>16}  {tag}"),
-                || {
-                    json!({
-                        "tag": tag.as_str(), "digest": digest.to_string(), "logical": logical, "unique": unique,
-                        "freed": freed,
-                    })
-                },
-            );
+    match tag {
+        None => tell_tags(&contents, output),
+        Some(tag) => {
+            let layers = of_layers(&contents, &tag).with_context(|| format!("{name} is not here"))?;
+            tell_layers(&layers, output);
         }
-        return Ok(());
-    };
-    let layers = of_layers(&contents, &tag).with_context(|| format!("{name} is not here"))?;
+    }
+    Ok(())
+}
+
+fn tell_tags(contents: &Contents, output: OutputFormat) {
+    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "FREED", "TAG"]);
+    for TagUsage { tag, digest, logical, unique, freed } in of_tags(contents) {
+        let shared = logical - unique;
+        tell(
+            output,
+            || format!("{logical:>16}{unique:>16}{shared:>16}{freed:>16}  {tag}"),
+            || {
+                json!({
+                    "tag": tag.as_str(), "digest": digest.to_string(), "logical": logical, "unique": unique,
+                    "shared": shared, "freed": freed,
+                })
+            },
+        );
+    }
+}
+
+fn tell_layers(layers: &[LayerUsage], output: OutputFormat) {
     tell_head(output, &["SIZE", "TAGS", "REPOSITORIES", "BLOB"]);
     for LayerUsage { digest, size, tags, repositories } in layers {
         tell(
@@ -135,5 +145,4 @@ async fn inside(metadata: &Metadata, name: &str, output: OutputFormat) -> Result
             || json!({ "digest": digest.to_string(), "size": size, "tags": tags, "repositories": repositories }),
         );
     }
-    Ok(())
 }
