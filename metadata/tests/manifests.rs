@@ -16,6 +16,7 @@ on_both_engines!(
     an_index_may_name_a_blob,
     a_blob_may_be_named_twice,
     a_manifest_that_comes_again_is_the_same_one,
+    a_manifest_whose_bytes_are_damaged_is_mended_by_a_push,
     a_manifest_that_comes_again_with_what_was_absent_holds_it,
     an_unknown_manifest_cannot_be_deleted,
     a_deleted_manifest_is_gone_until_it_is_pushed_again,
@@ -155,6 +156,15 @@ async fn a_blob_may_be_named_twice(database: Database) {
     database.push(sparse(PutManifest { children: vec![child, child], ..manifest("app", "index") })).await;
     assert_eq!(database.inside.count("SELECT count(*) FROM manifest_children").await, 1);
     assert!(find(&database, &digest).await.is_some());
+}
+
+async fn a_manifest_whose_bytes_are_damaged_is_mended_by_a_push(database: Database) {
+    let digest = database.push(manifest("app", "body")).await;
+    database.inside.execute("UPDATE manifests SET body = digest", &[]).await.unwrap();
+    let found = async || database.metadata.find_manifest(&repository("app"), &digest).await.unwrap().unwrap().body;
+    assert_ne!(&found().await[..], b"body");
+    database.push(manifest("app", "body")).await;
+    assert_eq!(&found().await[..], b"body");
 }
 
 async fn a_manifest_that_comes_again_is_the_same_one(database: Database) {

@@ -25,11 +25,13 @@ statements! {
         WHERE b.digest = d.digest AND g.blob_id = b.id AND g.repository_id = d.repository_id ORDER BY b.id", for_key_share!("g"));
     PRESENT = concat!("SELECT m.digest FROM ", digests_in!("$2", "$1"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
         AND m.repository_id = d.repository_id ORDER BY m.id", for_key_share!("m"));
+    // Its bytes are others only where the database has been damaged.
     UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
         subject_digest, annotations, body, size, pushed_at, pushed_by, untagged_since) \
         SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, c.now, $10, c.now FROM repositories r, clock c WHERE r.name = $1 \
         ON CONFLICT (repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by, \
+        body = CASE WHEN manifests.body = excluded.body THEN manifests.body ELSE excluded.body END, \
         untagged_since = CASE WHEN manifests.untagged_since IS NULL THEN NULL ELSE excluded.untagged_since END \
         RETURNING id, repository_id";
     INSERT_BLOBS = concat!("INSERT INTO manifest_blobs (repository_id, manifest_id, blob_id) \
