@@ -276,6 +276,7 @@ impl Rules {
         self.at_least("gc.promise", gc.promise, Duration::from_secs(1));
         self.at_least("gc.upload_expiry", gc.upload_expiry, Duration::from_secs(1));
         self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
+        self.at_least("gc.undo", gc.undo, Duration::ZERO);
         self.within("gc.breaker", &gc.breaker, &(1..=100));
         self.at_least("gc.retention_interval", gc.retention_interval, Duration::from_millis(10));
         self.within("gc.tag_breaker", &gc.tag_breaker, &(1..=100));

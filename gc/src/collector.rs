@@ -78,13 +78,14 @@ impl Collector {
     }
 
     async fn steps(&self) -> Result<Collected, Error> {
-        let mut collected = Collected { halt: self.halt().await?, ..Collected::default() };
+        let halt = self.halt().await?;
+        self.add_up_usage().await?;
+        let mut collected = Collected { halt, overdue: self.0.metadata.overdue_for().await?, ..Collected::default() };
         if collected.halt.is_some() {
             return Ok(collected);
         }
         collected.uploads = uploads::expire(&self.0).await?;
         uploads::forget_deleted(&self.0).await?;
-        self.add_up_usage().await?;
         if let Err(error) = retention::look_through(&self.0, &mut collected.retained).await {
             return self.stopped_by(error, collected).await;
         }
