@@ -54,6 +54,13 @@ impl Client {
         send(self.request(Method::GET, target)).await
     }
 
+    /// A number of the server's own account: a line of its metrics without labels.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics").await.text().await.expect("metrics are text");
+        let number = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    }
+
     /// HEAD of a path or URL.
     pub async fn head(&self, target: &str) -> Response {
         send(self.request(Method::HEAD, target)).await

@@ -36,10 +36,9 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
     Ok(if total.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-/// The rules by which the server reads them; none where it shall not.
-pub(super) fn rules(settings: &Settings) -> Option<ScrubRules> {
-    let (period, rate) = (settings.gc.scrub_period, settings.gc.scrub_rate.bytes());
-    (!period.is_zero()).then_some(ScrubRules { period, rate })
+/// The rules by which the server reads them.
+pub(super) fn rules(settings: &Settings) -> ScrubRules {
+    ScrubRules { period: settings.gc.scrub_period, rate: settings.gc.scrub_rate.bytes() }
 }
 
 fn text(total: &ScrubReport) -> String {

@@ -74,16 +74,21 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
 /// Between two looks whether it is time to read all objects again.
 const SCRUB_LOOKS: Duration = Duration::from_secs(60);
 
-/// Reads all objects again and again, and watches how much is damaged, whichever replica reads.
+/// Reads all objects again and again, unless it shall not, and watches how much is damaged, whoever finds that.
 async fn scrub(settings: Settings, metadata: Metadata, storage: Storage, metrics: Arc<Metrics>) {
-    let Some(rules) = super::scrub::rules(&settings) else { return };
+    let rules = super::scrub::rules(&settings);
+    let is_reading = !rules.period.is_zero();
     let scrubber = Scrubber::new(metadata, storage, rules);
-    let reading = scrubber.run(SCRUB_LOOKS, |outcome| metrics.scrubbed(outcome));
+    let reading = async {
+        if is_reading {
+            scrubber.run(SCRUB_LOOKS, |outcome| metrics.scrubbed(outcome)).await;
+        }
+    };
     let watching = async {
         let mut ticks = tokio::time::interval(SCRUB_LOOKS);
         loop {
             ticks.tick().await;
-            metrics.look_for_damage(&scrubber).await;
+            metrics.look_for_damage(&scrubber, is_reading).await;
         }
     };
     tokio::join!(reading, watching);

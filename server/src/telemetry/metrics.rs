@@ -139,9 +139,9 @@ impl Metrics {
         self.scrub.passed(outcome);
     }
 
-    /// Looks how much is damaged.
-    pub(crate) async fn look_for_damage(&self, scrubber: &Scrubber) {
-        self.scrub.look(scrubber).await;
+    /// Looks how much is damaged; and where objects are read again and again, since when.
+    pub(crate) async fn look_for_damage(&self, scrubber: &Scrubber, is_reading: bool) {
+        self.scrub.look(scrubber, is_reading).await;
     }
 
     /// Counts and logs that pull statistics could not be written.

@@ -5,6 +5,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
+use std::time::Duration;
 
 /// Numbers of the reading of all objects.
 #[derive(Debug, Default)]
@@ -51,11 +52,12 @@ impl ScrubMetrics {
         }
     }
 
-    /// Looks how many blobs are damaged, and how long ago a round began, whoever reads.
-    pub(super) async fn look(&self, scrubber: &Scrubber) {
+    /// Looks how many blobs are damaged, and how long ago a round began, whoever reads. Where nobody does, no round is late.
+    pub(super) async fn look(&self, scrubber: &Scrubber, is_reading: bool) {
         let told = async { Ok::<_, Error>((scrubber.state().await?, scrubber.damaged().await?)) };
         if let Ok((state, damaged)) = told.await {
-            self.round.set(i64::try_from(unread_for(&state).as_secs()).unwrap_or(i64::MAX));
+            let unread = if is_reading { unread_for(&state) } else { Duration::ZERO };
+            self.round.set(i64::try_from(unread.as_secs()).unwrap_or(i64::MAX));
             self.damaged.set(i64::try_from(damaged).unwrap_or(i64::MAX));
         }
     }

@@ -1,6 +1,6 @@
 //! Care for what is stored: quotas, where the bytes are, damage.
 
-use crate::answers::assert_refused;
+use crate::answers::{assert_refused, eventually};
 use crate::content::{SmallImage, image_manifest};
 use crate::{INLINE_MAX, MIB};
 use longshore_tests::backends::Backend;
@@ -9,7 +9,7 @@ use longshore_tests::image::{Blob, CONFIG, LAYER_GZIP, random_bytes};
 use longshore_tests::on_both;
 use longshore_tests::server::{Options, Server};
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,12 +19,13 @@ on_both!(
     a_damaged_layer_is_not_served_and_mended_by_a_push,
     fsck_tells_of_what_is_lost_and_of_what_is_stray,
     a_tags_past_is_told_beside_the_server,
+    a_tags_past_tells_what_was_deleted_from_what_can_be_pulled,
 );
 
 async fn a_namespace_holds_what_its_quota_lets_and_no_more(backend: Backend) {
-    let server = Server::start(Options::on(backend).set("limits.quotas", "team=2KiB"));
+    let server = Server::start(Options::on(backend).set("limits.quotas", "team=2KiB,nobody=1KiB"));
     let client = Client::new(server.url());
-    SmallImage::pushed_to(&client, "team/a", "one").await;
+    let image = SmallImage::pushed_to(&client, "team/a", "one").await;
     let large = Blob::new(LAYER_GZIP, random_bytes(1500));
     let upload = client.start_upload("team/b").await;
     let refused = client.finish_upload(&upload, &large.digest, large.bytes.clone()).await;
@@ -40,9 +41,18 @@ async fn a_namespace_holds_what_its_quota_lets_and_no_more(backend: Backend) {
     let refused = longshore_tests::client::send(client.request(reqwest::Method::POST, &mount)).await;
     assert_refused(refused, 403, "DENIED").await;
 
-    let (code, said, _) = run(&server, &["du", "--namespaces", "--output", "json"]);
-    assert_eq!(code, 0);
-    assert!(said.is_empty() || said.contains("\"namespace\""), "added up by the next collection: {said}");
+    // What fits is taken, and counts once more.
+    client.push_blob("team/b", &image.config).await;
+    let (code, said, complaint) = run(&server, &["du", "--namespaces", "--output", "json"]);
+    assert_eq!((code, complaint.as_str()), (0, ""), "{said}");
+    let told: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let stored = image.manifest.bytes.len() + 300;
+    let expected = [
+        json!({ "namespace": "nobody", "logical": 0, "stored": 0, "quota": 1024 }),
+        json!({ "namespace": "other", "logical": 1500, "stored": 1500, "quota": null }),
+        json!({ "namespace": "team", "logical": stored + 100, "stored": stored, "quota": 2048 }),
+    ];
+    assert_eq!(told, expected);
 }
 
 async fn du_tells_where_the_bytes_are(backend: Backend) {
@@ -69,6 +79,7 @@ async fn du_tells_where_the_bytes_are(backend: Backend) {
     let two = manifest.bytes.len() as u64;
     assert_eq!((&tags[1]["tag"], &tags[1]["logical"]), (&"two".into(), &(two + 250).into()));
     assert_eq!((&tags[1]["unique"], &tags[1]["freed"]), (&(two + 50).into(), &two.into()));
+    assert_eq!(tags[1]["shared"], 200);
 
     let layers = lines(&["du", "app:two"]);
     let told: Vec<_> = layers.iter().map(|layer| (layer["size"].clone(), layer["tags"].clone())).collect();
@@ -92,7 +103,8 @@ fn objects(storage: &Path) -> Vec<PathBuf> {
 }
 
 async fn a_damaged_layer_is_not_served_and_mended_by_a_push(backend: Backend) {
-    let mut server = Server::start(Options::on(backend));
+    // Nobody reads objects again, and what is damaged is told all the same.
+    let mut server = Server::start(Options::on(backend).set("gc.scrub_period", "0s"));
     let client = Client::new(server.url());
     let layer = Blob::new(LAYER_GZIP, random_bytes(INLINE_MAX + MIB));
     let config = Blob::new(CONFIG, random_bytes(100));
@@ -112,6 +124,7 @@ async fn a_damaged_layer_is_not_served_and_mended_by_a_push(backend: Backend) {
     assert!(said.contains("1 objects of"), "{said}");
     server.restart();
     assert_refused(client.get_blob("app", &layer.digest).await, 404, "BLOB_UNKNOWN").await;
+    eventually("it is told", || async { (client.metric("longshore_damaged_blobs").await == 1).then_some(()) }).await;
     let (code, said, _) = run(&server, &["scrub", "--list"]);
     assert_eq!(code, 3);
     assert!(said.starts_with(&layer.digest) && said.contains(" in app: "), "{said}");
@@ -168,4 +181,31 @@ async fn a_tags_past_is_told_beside_the_server(backend: Backend) {
         assert_eq!((code, complaint.as_str()), (0, ""), "{arguments:?}: {said}");
         assert!(said.contains(&image.manifest.digest), "{arguments:?}: {said}");
     }
+}
+
+async fn a_tags_past_tells_what_was_deleted_from_what_can_be_pulled(backend: Backend) {
+    let server = Server::start(Options::on(backend));
+    let client = Client::new(server.url());
+    let image = SmallImage::pushed_to(&client, "app", "latest").await;
+    let digest = image.manifest.digest.as_str();
+    let told = |arguments: &[&str]| -> (i32, Value) {
+        let (code, said, complaint) = run(&server, &[arguments, &["--output", "json"]].concat());
+        assert_eq!(complaint, "", "{arguments:?}");
+        (code, serde_json::from_str(&said).expect("JSON"))
+    };
+    // Its time is to the microsecond: of just this change.
+    let (code, pushed) = told(&["tag", "history", "app:latest"]);
+    assert_eq!((code, &pushed["can_be_pulled"], &pushed["can_be_restored"]), (0, &true.into(), &true.into()));
+    let show = ["tag", "show", "app:latest", "--at", pushed["at"].as_str().expect("a time")];
+    assert_eq!(told(&show), (0, pushed.clone()));
+
+    assert_eq!(client.delete(&format!("/v2/app/manifests/{digest}")).await.status(), StatusCode::ACCEPTED);
+    let (code, before) = told(&show);
+    assert_eq!((code, &before["digest"]), (3, &digest.into()));
+    assert_eq!((&before["can_be_pulled"], &before["can_be_restored"]), (&false.into(), &true.into()));
+    let (code, said, complaint) = run(&server, &show);
+    assert_eq!((code, complaint.as_str()), (3, ""), "{said}");
+    assert!(said.contains(digest) && said.contains("(deleted: `longshore tag restore` brings it back)"), "{said}");
+    let (code, now) = told(&["tag", "show", "app:latest"]);
+    assert_eq!((code, &now["digest"], &now["can_be_restored"]), (3, &Value::Null, &false.into()));
 }

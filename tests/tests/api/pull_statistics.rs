@@ -44,13 +44,6 @@ async fn assert_looked_at(client: &Client, reference: &str) {
     assert_eq!(client.head(&path).await.status(), StatusCode::OK, "{reference}");
 }
 
-/// A line of the metrics without labels.
-async fn metric(client: &Client, name: &str) -> u64 {
-    let metrics = client.get("/metrics").await.text().await.expect("metrics are text");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
-}
-
 /// As Docker (by tag) and containerd (HEAD by tag, then by digest what it has not got) do it.
 async fn pulls_are_written_at_the_latest_when_the_server_ends(backend: Backend) {
     // Long, so that it is the end that writes.
@@ -75,7 +68,7 @@ async fn pulls_are_written_at_the_latest_when_the_server_ends(backend: Backend) 
         None,
         "nothing is written yet"
     );
-    assert_eq!(metric(&client, "longshore_pull_rows_waiting").await, 4);
+    assert_eq!(client.metric("longshore_pull_rows_waiting").await, 4);
     assert!(server.terminate().success());
 
     let after = now(&server).await;
@@ -111,11 +104,11 @@ async fn pulls_are_written_while_the_server_runs(backend: Backend) {
     let written = || async { (number(&server, "SELECT pulls FROM manifests").await == Some(pulls)).then_some(()) };
     eventually("all pulls are written", written).await;
     eventually("and counted as such", || async {
-        (metric(&client, "longshore_pull_rows_written_total").await >= 2).then_some(())
+        (client.metric("longshore_pull_rows_written_total").await >= 2).then_some(())
     })
     .await;
-    assert_eq!(metric(&client, "longshore_pulls_dropped_total").await, 0);
-    assert_eq!(metric(&client, "longshore_pull_rows_failures_total").await, 0);
+    assert_eq!(client.metric("longshore_pulls_dropped_total").await, 0);
+    assert_eq!(client.metric("longshore_pull_rows_failures_total").await, 0);
 }
 
 async fn nothing_is_counted_where_nothing_is_to_be(backend: Backend) {
@@ -123,7 +116,7 @@ async fn nothing_is_counted_where_nothing_is_to_be(backend: Backend) {
     let client = Client::new(server.url());
     SmallImage::pushed_to(&client, REPOSITORY, "latest").await;
     assert_pulled(&client, "latest").await;
-    assert_eq!(metric(&client, "longshore_pull_rows_waiting").await, 0);
+    assert_eq!(client.metric("longshore_pull_rows_waiting").await, 0);
     assert!(server.terminate().success());
     assert_eq!(number(&server, "SELECT pulls FROM manifests").await, Some(0));
     assert_eq!(number(&server, "SELECT last_pulled_at FROM tags").await, None);

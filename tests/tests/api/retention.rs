@@ -1,7 +1,7 @@
 //! Rules that say which tags stay: what the commands say of them, what the server does, and how it is undone.
 
 use longshore_tests::backends::Backend;
-use longshore_tests::client::{Client, body};
+use longshore_tests::client::Client;
 use longshore_tests::on_all;
 use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
@@ -48,12 +48,6 @@ impl Registry {
         let (code, said, complaint) = self.ask(arguments, rules);
         assert_eq!((code, complaint.as_str()), (0, ""), "{arguments:?}");
         said
-    }
-
-    async fn metric(&self, name: &str) -> u64 {
-        let metrics = String::from_utf8(body(self.client.get("/metrics").await).await).expect("metrics are text");
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
     }
 }
 
@@ -109,7 +103,8 @@ async fn tags_go_by_a_rule_and_can_be_brought_back(backend: Backend) {
     let gone = || async { (registry.client.tags(repository).await == ["main", "pr-2"]).then_some(()) };
     eventually("deleted by the rule", gone).await;
     // A pass is counted when it has ended.
-    let counted = || async { (registry.metric("longshore_retention_tags_deleted_total").await == 1).then_some(()) };
+    let counted =
+        || async { (registry.client.metric("longshore_retention_tags_deleted_total").await == 1).then_some(()) };
     eventually("counted", counted).await;
     assert_eq!(registry.client.get_manifest(repository, "pr-1").await.status(), 404);
     assert_eq!(registry.client.manifest(repository, &old.manifest.digest).await, old.manifest.bytes, "it waits");
@@ -135,10 +130,11 @@ async fn a_rule_that_only_reports_is_counted(backend: Backend) {
     for tag in ["pr-1", "pr-2", "pr-3"] {
         SmallImage::pushed_to(&registry.client, repository, tag).await;
     }
-    let reported = || async { (registry.metric("longshore_retention_tags_reported_total").await > 0).then_some(()) };
+    let reported =
+        || async { (registry.client.metric("longshore_retention_tags_reported_total").await > 0).then_some(()) };
     eventually("reported", reported).await;
     assert_eq!(registry.client.tags(repository).await, ["pr-1", "pr-2", "pr-3"]);
-    assert_eq!(registry.metric("longshore_retention_tags_deleted_total").await, 0);
+    assert_eq!(registry.client.metric("longshore_retention_tags_deleted_total").await, 0);
     let log = registry.server.log();
     assert!(log.contains("a retention rule that only reports would delete tags"), "{log}");
 }

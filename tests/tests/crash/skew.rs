@@ -24,17 +24,9 @@ fn replicas(skew: &str) -> [Server; 2] {
     [right, wrong]
 }
 
-/// A number of the server's own account.
-async fn metric(client: &Client, name: &str) -> u64 {
-    let metrics = expect(client.get("/metrics").await, StatusCode::OK, "the metrics").await;
-    let text = metrics.text().await.expect("metrics are text");
-    let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
 /// When the replica's collector last came to its end, by the replica's own clock, in seconds.
 async fn last_collection(client: &Client) -> u64 {
-    metric(client, "longshore_gc_last_success_timestamp_seconds").await
+    client.metric("longshore_gc_last_success_timestamp_seconds").await
 }
 
 /// Waits until the replica's collector has begun and ended a pass.
@@ -121,13 +113,13 @@ async fn go_on(there: &Client, begun: Begun, everywhere: [&Client; 2]) {
 /// The collectors do work: what is given up is gone soon.
 async fn assert_collected(right: &Client, wrong: &Client) {
     const DELETED: &str = "longshore_gc_objects_deleted_total";
-    let before = metric(right, DELETED).await + metric(wrong, DELETED).await;
+    let before = right.metric(DELETED).await + wrong.metric(DELETED).await;
     let upload = path(&right.start_upload(REPOSITORY).await);
     let sent = right.send_chunk(&upload, Some(0), Blob::random(MIB).bytes).await;
     expect(sent, StatusCode::ACCEPTED, "a chunk").await;
     expect(right.delete(&upload).await, StatusCode::NO_CONTENT, "giving an upload up").await;
     eventually("the object of an upload that was given up is deleted", || async {
-        (metric(right, DELETED).await + metric(wrong, DELETED).await > before).then_some(())
+        (right.metric(DELETED).await + wrong.metric(DELETED).await > before).then_some(())
     })
     .await;
 }

@@ -108,6 +108,7 @@ pub(crate) fn operations() -> impl Strategy<Value = Operation> {
         Just(Duration::from_secs(60)),
         Just(HOUR),
         Just(11 * HOUR),
+        Just(13 * HOUR),
         Just(24 * HOUR),
         Just(25 * HOUR),
         Just(49 * HOUR)
