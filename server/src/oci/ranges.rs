@@ -39,9 +39,18 @@ impl Wanted {
             return Self::Nothing;
         }
         let total: u64 = parts.iter().map(|part| part.end - part.start).fold(0, u64::saturating_add);
-        // Overlapping ranges can ask for any multiple of the content: then all of it, once, is the better answer.
-        if parts.len() > 1 && total > size { Self::All } else { Self::Parts(parts) }
+        // Overlapping ranges can ask for any multiple of the content: then all of it, once, is the better answer. Many that
+        // go to and fro would have the same bytes read from the store again and again (RFC 9110, section 14.2).
+        let is_too_much = parts.len() > 1 && total > size || parts.len() > FREE_ORDER && !follow_each_other(&parts);
+        if is_too_much { Self::All } else { Self::Parts(parts) }
     }
+}
+
+/// So many ranges may come in any order. More have to follow each other.
+const FREE_ORDER: usize = 16;
+
+fn follow_each_other(parts: &[Range<u64>]) -> bool {
+    parts.windows(2).all(|pair| pair[0].end <= pair[1].start)
 }
 
 /// What follows `bytes=`; another unit is to be ignored.
@@ -138,6 +147,20 @@ mod tests {
         assert_eq!(parse("bytes=0-1,2-3,4-5,6-7"), Wanted::Parts(vec![0..2, 2..4, 4..6, 6..8]));
         assert_eq!(parse("bytes=0-1,2-3,4-5,6-7,8-9"), Wanted::TooMany);
         assert_eq!(parse("bytes=0-2047,0-0"), Wanted::All);
+    }
+
+    #[test]
+    fn many_have_to_follow_each_other() {
+        let header = |starts: &mut dyn Iterator<Item = u64>| {
+            let ranges: Vec<String> = starts.map(|start| format!("{start}-{}", start + 1)).collect();
+            format!("bytes={}", ranges.join(","))
+        };
+        let parse = |header: &str| Wanted::parse(Some(header), 2048, 1024);
+        let rising = header(&mut (0..100).map(|number| number * 20));
+        assert!(matches!(parse(&rising), Wanted::Parts(parts) if parts.len() == 100));
+        assert!(matches!(parse(&header(&mut (0..16).rev())), Wanted::Parts(parts) if parts.len() == 16));
+        assert_eq!(parse(&header(&mut (0..17).rev().map(|number| number * 20))), Wanted::All);
+        assert_eq!(parse(&header(&mut (0..17))), Wanted::All, "they overlap");
     }
 
     proptest! {

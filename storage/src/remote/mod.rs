@@ -120,14 +120,23 @@ impl RemoteStore {
         saved: SavedParts,
     ) -> Result<RemoteWriter> {
         let tail = saved.tail.clone();
+        let (written, mut read) = (hasher.digest(), BlobHasher::new(hasher.algorithm()));
         let mut writer = self.writer(key, hasher, saved);
         let in_parts = writer.length();
         match tail {
             Some(tail) => {
-                writer.take_tail(&tail, length.saturating_sub(in_parts)).await?;
-                // The hash has seen all of it: what is missing now nobody would miss later.
+                let look = |bytes: &[u8]| {
+                    if in_parts == 0 {
+                        read.update(bytes);
+                    }
+                };
+                writer.take_tail(&tail, length.saturating_sub(in_parts), look).await?;
+                // The hash has seen all of it: what is missing or another now nobody would notice later.
                 if writer.length() != length {
                     return Err(Error::Backend { key: tail, reason: "its answer broke off".to_owned() });
+                }
+                if in_parts == 0 && read.digest() != written {
+                    return Err(Error::Backend { key: tail, reason: "its bytes are not those written".to_owned() });
                 }
             }
             None if in_parts != length => return Err(Error::UploadLost { key: writer.key().clone() }),
@@ -253,15 +262,17 @@ impl RemoteStore {
         Ok(())
     }
 
-    /// Whether an object can be written, read back and deleted, and one in parts begun and given up: asked once, at the start, so that a wrong bucket or wrong
-    /// credentials are told before any client meets them. Leaves the object that [`RemoteStore::check`] looks at.
+    /// Whether an object can be written, read back and deleted, and one in parts begun, found and given up: asked once, at the
+    /// start, so that a wrong bucket, wrong credentials or a missing permission are told before any client meets them. Leaves the object that [`RemoteStore::check`] looks at.
     pub async fn prove(&self) -> Result<()> {
         let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
         self.backend.put(&key, vec![bytes.into()]).await?;
         let hash = self.hash(&key, Algorithm::Sha256, bytes.len() as u64).await?;
         self.backend.delete(&key).await?;
         let upload = self.backend.begin(&key).await?;
+        let listed = self.backend.uploads(&key).await;
         self.backend.abort(&key, &upload).await?;
+        listed?;
         self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?;
         let mut expected = BlobHasher::new(Algorithm::Sha256);
         expected.update(bytes);

@@ -12,7 +12,11 @@ use crate::{
     read::part,
 };
 use bytes::Bytes;
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::watch, time::timeout};
 
 /// What is read at a time where there is no memory for whole segments.
@@ -31,11 +35,27 @@ pub(crate) struct RemoteObject {
     key: ObjectKey,
     size: u64,
     is_admitted: bool,
+    /// The segment in which the last range ended, unless that was its end: the next range may begin in it, as those of a client do
+    /// that asks for many chunks of a layer.
+    last: Arc<Mutex<Option<(u64, Bytes)>>>,
 }
 
 impl RemoteObject {
     pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, is_admitted: bool) -> Self {
-        Self { flights, key, size, is_admitted }
+        Self { flights, key, size, is_admitted, last: Arc::default() }
+    }
+
+    /// The segment, where the last range ended in it.
+    fn left_over(&self, number: u64) -> Option<Bytes> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(last, _)| *last == number).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Keeps a segment in which this range ends for the range that follows, where memory is not short.
+    fn leave_over(&self, number: u64, bytes: &Bytes, range: &Range<u64>) {
+        let is_worth_it = range.end < segment(number, self.size).end && !self.flights.room.is_short();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = is_worth_it.then(|| (number, bytes.clone()));
     }
 
     pub(crate) fn key(&self) -> &ObjectKey {
@@ -63,6 +83,10 @@ impl RemoteObject {
             }
             return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
         }
+        if let Some(bytes) = self.left_over(number) {
+            self.leave_over(number, &bytes, &range);
+            return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
+        }
         let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));
         let bytes = timeout(LONGEST, self.fetched(&seat, number, &range)).await;
         let bytes = bytes.map_err(|_| self.failed("nothing of it came for a minute"))??;
@@ -85,7 +109,10 @@ impl RemoteObject {
 
     async fn fetched(&self, seat: &Seat, number: u64, range: &Range<u64>) -> Result<Bytes> {
         match self.segment(seat, number).await? {
-            Some(bytes) => Ok(part(&bytes, self.start(number), range)),
+            Some(bytes) => {
+                self.leave_over(number, &bytes, range);
+                Ok(part(&bytes, self.start(number), range))
+            }
             None => self.read_lean(range.start..range.end.min(segment(number, self.size).end)).await,
         }
     }

@@ -117,8 +117,14 @@ impl RemoteWriter {
         Ok(())
     }
 
-    /// Reads the tail of the writer before back, as it comes; the hasher has seen it. Ends early where it is shorter.
-    pub(super) async fn take_tail(&mut self, tail: &ObjectKey, length: u64) -> Result<()> {
+    /// Reads the tail of the writer before back, as it comes; the hasher has seen it, and `look` sees what comes. Ends early
+    /// where it is shorter.
+    pub(super) async fn take_tail(
+        &mut self,
+        tail: &ObjectKey,
+        length: u64,
+        mut look: impl FnMut(&[u8]) + Send,
+    ) -> Result<()> {
         let mut pieces = self.backend.read(tail, 0..length).await?;
         let (mut left, mut piece) = (length, Bytes::new());
         while left > 0 {
@@ -136,6 +142,7 @@ impl RemoteWriter {
                 let taken = piece.split_to(piece.len().min(size - segment.bytes.len()));
                 segment.bytes.extend_from_slice(&taken);
             }
+            look(&segment.bytes);
             self.push_hashed(segment).await?;
             left -= size as u64;
         }

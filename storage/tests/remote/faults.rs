@@ -98,7 +98,11 @@ async fn a_tail_that_does_not_come_whole_is_not_gone_on_with() {
     let store = store(backend.clone());
     let mut session = Session::default();
     append(&store, &mut session, &bytes(2 * MIB)).await.unwrap();
-    backend.plan(|_, name| if name == "read" { Fault::Truncated(MIB) } else { Fault::None });
-    let refused = append(&store, &mut session, &bytes(MIB)).await;
-    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
+    for fault in [Fault::Truncated(MIB), Fault::Flipped(MIB + 5)] {
+        backend.plan(move |_, name| if name == "read" { fault } else { Fault::None });
+        let refused = append(&store, &mut session, &bytes(MIB)).await;
+        assert!(matches!(refused, Err(Error::Backend { .. })), "{fault:?}: {refused:?}");
+    }
+    backend.plan(|_, _| Fault::None);
+    append(&store, &mut session, &bytes(MIB)).await.unwrap();
 }

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     BreaksOff(usize),
     /// A read ends after so many bytes as if that were all.
     Truncated(usize),
+    /// One bit of what is read is another, after so many bytes.
+    Flipped(usize),
     /// No answer ever comes.
     Silent,
     /// A read falls silent after so many bytes.
@@ -102,7 +104,7 @@ impl Faulty {
             Fault::BreaksOff(some) | Fault::Truncated(some) | Fault::FallsSilent(some) | Fault::Panics(some) => {
                 some as u64
             }
-            Fault::None => u64::MAX,
+            Fault::None | Fault::Flipped(_) => u64::MAX,
         };
         let end = range.end.min(range.start.saturating_add(some));
         self.read.fetch_add(end - range.start, Ordering::Relaxed);
@@ -112,9 +114,22 @@ impl Faulty {
             Fault::BreaksOff(_) => whole.chain(stream::once(async { Err(failed) })).boxed(),
             Fault::Panics(_) => whole.chain(stream::once(async { panic!("the read was told to panic") })).boxed(),
             Fault::FallsSilent(_) => whole.chain(stream::pending()).boxed(),
+            Fault::Flipped(at) => {
+                whole.scan(at, |at, piece| std::future::ready(Some(piece.map(|piece| flipped(at, &piece))))).boxed()
+            }
             _ => whole,
         })
     }
+}
+
+/// The next piece of what is read, with a bit flipped where it has the byte that is so far away.
+fn flipped(away: &mut usize, piece: &Bytes) -> Bytes {
+    let mut bytes = piece.to_vec();
+    if let Some(byte) = bytes.get_mut(*away) {
+        *byte ^= 4;
+    }
+    *away = away.checked_sub(bytes.len()).unwrap_or(usize::MAX);
+    bytes.into()
 }
 
 impl Backend for Faulty {

@@ -71,6 +71,19 @@ async fn what_a_client_that_hangs_up_has_asked_for_comes_to_the_others() {
 }
 
 #[tokio::test]
+async fn many_ranges_of_one_segment_are_fetched_once() {
+    // More than half of the memory: it is not let into the cache.
+    let (backend, store, key, whole) = place(16, 12 * MIB).await;
+    let object = store.open_object(&key, whole.len() as u64).await;
+    for number in 0..100 {
+        let range = 3 * MIB + number * 9000..3 * MIB + number * 9000 + 10;
+        let stream = object.range(range.start as u64..range.end as u64, Delivery::Copied);
+        assert!(collect(stream).await == whole[range]);
+    }
+    assert_eq!(backend.bytes_read(), MIB as u64);
+}
+
+#[tokio::test]
 async fn a_range_fetches_the_segments_that_it_lies_in() {
     let (backend, store, key, whole) = place(64, 50 * MIB).await;
     let range = 10 * MIB + 5..11 * MIB + 7;
@@ -171,7 +184,9 @@ async fn a_fetch_that_dies_is_made_again_and_one_that_always_dies_is_an_error() 
 async fn a_late_first_byte_is_asked_for_once_more() {
     let (backend, store, key, whole) = place(64, 3 * MIB).await;
     backend.plan(|call, _| if call == 0 { Fault::Silent } else { Fault::None });
+    let begun = tokio::time::Instant::now();
     assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+    assert!(begun.elapsed() < Duration::from_secs(4), "it was asked for again after half a minute only");
 }
 
 #[tokio::test(start_paused = true)]
