@@ -1,9 +1,10 @@
 //! The bytes of objects that no row names any more.
 
-use crate::{Error, House};
+use crate::{Error, Halt, House};
 use longshore_metadata::{Deleted, Tombstone};
 use longshore_storage::ObjectKey;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Keys claimed at once: as many as S3 deletes in one request.
 const BATCH: u32 = 1000;
@@ -20,6 +21,7 @@ pub(crate) async fn delete_condemned(house: &House) -> Result<Deleted, Error> {
     let mut total = Deleted::default();
     let mut failed = None;
     loop {
+        let began = Instant::now();
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
         let is_last = due.len() < BATCH as usize;
         // One that was never whole may have parts, which have to be asked for.
@@ -33,9 +35,11 @@ pub(crate) async fn delete_condemned(house: &House) -> Result<Deleted, Error> {
             Err(error) => return Err(error),
         }
         delete_one_by_one(house, &never_whole, &mut total, &mut failed).await?;
-        if is_last {
+        // Whatever stopped collection meanwhile, here or at another replica: the bytes that are left stay.
+        if is_last || Halt::of(&house.metadata.collection_state().await?).is_some() {
             return failed.map_or(Ok(total), |error| Err(error.into()));
         }
+        house.pace.rest(began).await;
     }
 }
 
