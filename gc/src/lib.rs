@@ -12,6 +12,7 @@ mod length;
 mod manifests;
 mod objects;
 mod pace;
+mod pairing;
 #[cfg(test)]
 mod place;
 mod preview;
@@ -31,6 +32,7 @@ pub use backup::{
 pub use collector::{Collected, Collector, Halt};
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
+pub use pairing::pair;
 pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
 pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
@@ -71,6 +73,16 @@ pub enum Error {
     WrongStore {
         /// How many were looked for.
         gone: u64,
+    },
+    /// The database belongs to another store, or the store to another database.
+    #[error(
+        "the objects of this database are in another store than {place}: give the server the storage settings that the \
+         database belongs to; several servers on one database need one object store (storage.s3, storage.gcs or \
+         storage.azure). If the store was lost and this one is to take its place, delete the row of the table store_mark and start again"
+    )]
+    OtherStore {
+        /// Where the store is that was opened.
+        place: String,
     },
     /// So much is lost or stray that the store is rather another one, or the database is.
     #[error(

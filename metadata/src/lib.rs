@@ -31,6 +31,7 @@ mod retention;
 mod scrub;
 mod snapshot;
 mod sqlite;
+mod store_mark;
 
 pub use contents::{BlobEdge, Contents, ManifestNode, RepositorySize};
 use durability::Durability;

@@ -52,6 +52,7 @@ mod replicas;
 mod retention;
 mod schema;
 mod snapshot;
+mod store_mark;
 mod tags;
 mod upload_races;
 mod uploads;

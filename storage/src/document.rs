@@ -1,13 +1,13 @@
 //! Documents: what lies beside the objects and holds no blob, such as the pieces of a backup. They have names that people
 //! read, are small enough to be written and read whole, and are never listed among the objects.
 
-use crate::{Error, Result, folders::sync_folder};
+use crate::{
+    Error, Result,
+    folders::{sync_folder, write_whole},
+};
 use bytes::Bytes;
 use std::{
-    fmt,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -97,17 +97,12 @@ impl DocumentFiles {
         .await
     }
 
-    /// Under its name only once it is whole. Nobody else may read it: there may be hashes of passwords in it.
+    /// Nobody else may read it: there may be hashes of passwords in it.
     fn write(&self, name: &DocumentName, bytes: &[u8]) -> io::Result<()> {
         let all = self.root.join(FOLDER);
         let group = all.join(name.group());
         fs::create_dir_all(&group)?;
-        let unfinished = group.join(format!("{}.unfinished", name.piece()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, group.join(name.piece()))?;
-        sync_folder(&group)?;
+        write_whole(&group, name.piece(), bytes, 0o600)?;
         sync_folder(&all)?;
         sync_folder(&self.root)
     }

@@ -7,8 +7,9 @@ use crate::{
     BlobHasher, Delivery, Error, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, Result,
     blocking::{Lanes, run},
     document::DocumentFiles,
-    folders::{ProcessLock, make_folders},
+    folders::{ProcessLock, make_folders, write_whole},
     hot::HotSegments,
+    mark,
     objects::{OpenObjects, read_range},
     read::SMALL,
 };
@@ -27,6 +28,9 @@ use std::{
 
 /// What is read at a time to be hashed again.
 const HASHED_CHUNK: u64 = 256 * 1024;
+
+/// The file with the mark of the store, in the folder itself.
+const MARK: &str = "store";
 
 /// Objects below one folder, which this process holds alone.
 #[derive(Debug, Clone)]
@@ -229,6 +233,29 @@ impl FileStore {
     pub async fn size(&self, key: &ObjectKey) -> Result<u64> {
         let path = self.path(key);
         run(key, move || Ok(fs::metadata(&path)?.len())).await
+    }
+
+    /// The mark of the store; none where nobody has marked it.
+    pub async fn mark(&self) -> Result<Option<String>> {
+        let path = self.folder.join(MARK);
+        let read = self.beside(move || match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            outcome => outcome,
+        });
+        Ok(mark::in_line(&read.await?))
+    }
+
+    /// Marks the store, or marks it anew; it is durable when this returns.
+    pub async fn set_mark(&self, mark: &str) -> Result<()> {
+        let (folder, line) = (self.folder.clone(), mark::line(mark));
+        // Whoever may copy the objects may copy it with them.
+        self.beside(move || write_whole(&folder, MARK, line.as_bytes(), 0o644)).await
+    }
+
+    /// Does work on what lies beside the objects.
+    async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+        let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
+        outcome.map_err(|source| Error::Folder { path: self.folder.to_path_buf(), source })
     }
 
     /// Whether a file can be made and made durable in the folder right now.

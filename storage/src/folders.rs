@@ -1,9 +1,10 @@
-//! The folders that objects lie in, each made durable in the one above it.
+//! The folders that objects lie in, each made durable in the one above it; and small files that are written whole.
 
 use crate::{Error, Result};
 use std::{
-    fs::{self, File, TryLockError},
-    io,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -39,6 +40,16 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Writes a file, or replaces it: under its name only once it is whole, and durable when this returns.
+pub(crate) fn write_whole(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let unfinished = folder.join(format!("{name}.unfinished"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, folder.join(name))?;
+    sync_folder(folder)
 }
 
 /// What this process holds alone, until this is dropped or the process ends.

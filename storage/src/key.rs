@@ -25,8 +25,9 @@ impl ObjectKey {
         Self(Uuid::now_v7())
     }
 
-    /// The key of the one object that holds no blob: it is written at every start and looked at by readiness probes. (To
-    /// look at what is not there is refused where listing is: that would tell nothing.)
+    /// The key of the one object that holds no blob: it is there from the first start on, bears the mark of the store,
+    /// and is looked at by readiness probes. (To look at what is not there is refused where listing is: that would tell
+    /// nothing.)
     pub(crate) fn probe() -> Self {
         Self(Uuid::nil())
     }

@@ -11,6 +11,7 @@ mod hasher;
 mod hot;
 mod key;
 mod mapping;
+mod mark;
 mod objects;
 mod read;
 mod remote;

@@ -231,6 +231,22 @@ impl Storage {
         }
     }
 
+    /// The mark by which a database knows this store; none where nobody has marked it.
+    pub async fn mark(&self) -> Result<Option<String>> {
+        match self {
+            Self::Files(files) => files.mark().await,
+            Self::Remote(store) => store.mark().await,
+        }
+    }
+
+    /// Marks the store, or marks it anew, with a text of one line; it is durable when this returns.
+    pub async fn set_mark(&self, mark: &str) -> Result<()> {
+        match self {
+            Self::Files(files) => files.set_mark(mark).await,
+            Self::Remote(store) => store.set_mark(mark).await,
+        }
+    }
+
     /// What is kept in memory of objects that are read again and again.
     pub fn hot_usage(&self) -> HotUsage {
         match self {

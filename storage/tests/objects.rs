@@ -294,6 +294,31 @@ async fn documents_lie_beside_the_objects_and_need_no_lock() {
 }
 
 #[tokio::test]
+async fn the_mark_of_a_folder_lies_beside_the_objects() {
+    let house = House::new();
+    let storage = Storage::Files(house.files.clone());
+    assert_eq!(storage.mark().await.unwrap(), None);
+    for mark in ["a long first mark", "second"] {
+        storage.set_mark(mark).await.unwrap();
+        assert_eq!(storage.mark().await.unwrap().as_deref(), Some(mark));
+    }
+    let file = house.folder.path().join("store");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "longshore store second\n");
+    assert!(!file.with_extension("unfinished").exists());
+    let beside = Storage::Files(FileStore::look(house.folder.path()).unwrap());
+    assert_eq!(beside.mark().await.unwrap().as_deref(), Some("second"));
+    let objects: Vec<_> = storage.list().try_collect().await.unwrap();
+    assert!(objects.is_empty(), "{objects:?}");
+    assert_eq!(storage.documents().await.unwrap(), []);
+
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    for failed in [storage.mark().await.map(|_| ()), storage.set_mark("third").await] {
+        assert!(matches!(failed, Err(Error::Folder { .. })), "{failed:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_object_is_hashed_by_either_algorithm() {
     let house = House::new();
     let whole = content(SEVERAL_BATCHES, 0);

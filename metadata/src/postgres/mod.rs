@@ -57,6 +57,8 @@ mod reviews;
 mod scrub;
 #[path = "../queries/snapshot.rs"]
 mod snapshot;
+#[path = "../queries/store_mark.rs"]
+mod store_mark;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 #[path = "../queries/usage.rs"]

@@ -55,6 +55,8 @@ mod reviews;
 mod scrub;
 #[path = "../queries/snapshot.rs"]
 mod snapshot;
+#[path = "../queries/store_mark.rs"]
+mod store_mark;
 #[path = "../queries/uploads.rs"]
 mod uploads;
 #[path = "../queries/usage.rs"]
@@ -247,7 +249,7 @@ mod tests {
     }
 
     /// What is made anew, or by other rows.
-    const NOT_IN_SNAPSHOTS: [&str; 12] = [
+    const NOT_IN_SNAPSHOTS: [&str; 13] = [
         "gc_queue",
         "gc_state",
         "jobs",
@@ -255,6 +257,7 @@ mod tests {
         "namespace_usage",
         "retention_looks",
         "scrub_state",
+        "store_mark",
         "upload_parts",
         "uploads",
         "upstream_state",

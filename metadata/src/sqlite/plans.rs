@@ -15,7 +15,7 @@ fn statements() -> Vec<(String, &'static str)> {
     let files = files!(
         blobs collection contents damage finish garbage history inventory
         manifests old_blobs old_grants old_manifests parts pulls references repositories
-        restore retention reviews scrub snapshot uploads usage
+        restore retention reviews scrub snapshot store_mark uploads usage
     );
     let named = |(file, statements): (&str, &[(&str, &'static str)])| -> Vec<_> {
         statements.iter().map(|(name, sql)| (format!("{file}::{name}"), *sql)).collect()

@@ -7,7 +7,7 @@ use crate::telemetry::{AccessLines, CacheMetrics, Metrics, ProcessMetrics, PullM
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
-use longshore_gc::{Collector, Scrubber};
+use longshore_gc::{Collector, Scrubber, pair};
 use longshore_metadata::{Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
@@ -27,6 +27,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let _alone = super::hold_database(&settings)?;
     let metadata = super::connect(&settings).await?;
     metadata.migrate().await?;
+    pair(&metadata, &storage).await?;
     metadata.set_lifetimes(lifetimes(&settings)).await?;
 
     let mappings = storage.mappings();

@@ -43,10 +43,10 @@ use flights::Flights;
 
 use crate::{
     BlobHasher, Delivery, DocumentName, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result,
-    hot::HotSegments,
+    hot::HotSegments, mark,
 };
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{TryStreamExt, stream::BoxStream};
 use longshore_oci::Algorithm;
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -256,6 +256,30 @@ impl RemoteStore {
         self.backend.delete_document(name).await
     }
 
+    /// The mark of the store, which the object bears that [`RemoteStore::check`] looks at; none where it bears none.
+    pub async fn mark(&self) -> Result<Option<String>> {
+        match self.read_probe().await {
+            Ok(bytes) => Ok(mark::in_line(&bytes)),
+            Err(Error::Lost { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks the store, or marks it anew; it is durable when this returns.
+    pub async fn set_mark(&self, mark: &str) -> Result<()> {
+        self.backend.put(&ObjectKey::probe(), vec![mark::line(mark).into()]).await
+    }
+
+    async fn read_probe(&self) -> Result<Vec<u8>> {
+        let probe = ObjectKey::probe();
+        let length = self.backend.size(&probe).await?;
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let pieces: Vec<Bytes> = self.backend.read(&probe, 0..length).await?.try_collect().await?;
+        Ok(pieces.concat())
+    }
+
     /// Whether the store answers and lets us look at objects.
     pub async fn check(&self) -> Result<()> {
         self.backend.size(&ObjectKey::probe()).await?;
@@ -263,7 +287,8 @@ impl RemoteStore {
     }
 
     /// Whether an object can be written, read back and deleted, and one in parts begun, found and given up: asked once, at the
-    /// start, so that a wrong bucket, wrong credentials or a missing permission are told before any client meets them. Leaves the object that [`RemoteStore::check`] looks at.
+    /// start, so that a wrong bucket, wrong credentials or a missing permission are told before any client meets them.
+    /// Leaves the object that [`RemoteStore::check`] looks at; one that is there already stays as it is, with its mark.
     pub async fn prove(&self) -> Result<()> {
         let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
         self.backend.put(&key, vec![bytes.into()]).await?;
@@ -273,7 +298,11 @@ impl RemoteStore {
         let listed = self.backend.uploads(&key).await;
         self.backend.abort(&key, &upload).await?;
         listed?;
-        self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?;
+        match self.backend.size(&ObjectKey::probe()).await {
+            Ok(_) => {}
+            Err(Error::Lost { .. }) => self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?,
+            Err(error) => return Err(error),
+        }
         let mut expected = BlobHasher::new(Algorithm::Sha256);
         expected.update(bytes);
         if hash.digest() == expected.digest() { Ok(()) } else { Err(Error::Lost { key }) }

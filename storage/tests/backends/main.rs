@@ -358,6 +358,27 @@ async fn what_is_wrong_with_azure_is_told_at_the_start() {
     assert_usable(of(right)).await;
 }
 
+/// Not on `yours`, where it would mark somebody's store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_keeps_its_mark() {
+    for backend in [memory_backend(), minio(), gcs().await, azurite()] {
+        let place = backend.place();
+        let store = RemoteStore::new(backend, 0, 64 << 20);
+        let storage = Storage::Remote(store.clone());
+        assert_eq!(storage.mark().await.unwrap(), None, "{place}: nothing is there");
+        store.prove().await.unwrap();
+        assert_eq!(storage.mark().await.unwrap(), None, "{place}: it is there to be looked at");
+        for mark in ["a long first mark", "second"] {
+            storage.set_mark(mark).await.unwrap();
+            store.prove().await.unwrap();
+            assert_eq!(storage.mark().await.unwrap().as_deref(), Some(mark), "{place}");
+        }
+        storage.check().await.unwrap();
+        let objects: Vec<_> = storage.list().try_collect().await.unwrap();
+        assert!(objects.is_empty(), "{place}: {objects:?}");
+    }
+}
+
 /// This program again, for a test on the store that the variables name; no others of S3's are left to it.
 fn on_yours(variables: &[(&str, &str)], home: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());

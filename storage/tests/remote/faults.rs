@@ -8,7 +8,7 @@ use crate::{
     uploads::Session,
 };
 use longshore_oci::Algorithm;
-use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore, memory_backend};
+use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore, Storage, memory_backend};
 
 /// Sizes that take every way: a whole object, its end as a tail, parts, a tail after parts.
 const CHUNKS: [usize; 4] = [2 * MIB, 7 * MIB, 20 * MIB, MIB];
@@ -105,4 +105,23 @@ async fn a_tail_that_does_not_come_whole_is_not_gone_on_with() {
     }
     backend.plan(|_, _| Fault::None);
     append(&store, &mut session, &bytes(MIB)).await.unwrap();
+}
+
+/// Whether there is a mark is not known then, and it must not be written over.
+#[tokio::test]
+async fn a_mark_stays_where_the_store_does_not_tell_whether_it_is_there() {
+    let backend = Faulty::new(memory_backend());
+    let store = store(backend.clone());
+    let storage = Storage::Remote(store.clone());
+    storage.set_mark("ours").await.unwrap();
+    backend.plan(|_, name| if name == "size" { Fault::Before } else { Fault::None });
+    for failed in [store.prove().await, storage.mark().await.map(|_| ())] {
+        assert!(matches!(failed, Err(Error::Backend { .. })), "{failed:?}");
+    }
+    backend.plan(|_, name| if name == "read" { Fault::BreaksOff(20) } else { Fault::None });
+    let failed = storage.mark().await;
+    assert!(matches!(failed, Err(Error::Backend { .. })), "{failed:?}");
+    backend.plan(|_, _| Fault::None);
+    store.prove().await.unwrap();
+    assert_eq!(storage.mark().await.unwrap().as_deref(), Some("ours"));
 }

@@ -5,9 +5,13 @@ use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
 use longshore_tests::backends::Backend;
+use longshore_tests::client::Client;
+use longshore_tests::image::Blob;
 use longshore_tests::on_both;
 use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
+
+use crate::INLINE_MAX;
 
 on_both!(
     a_schema_is_planned_and_brought_up_to_date,
@@ -73,6 +77,32 @@ async fn a_second_server_on_the_same_directory_refuses(backend: Backend) {
     assert!(complaint.contains("storage.path"), "it says what to change: {complaint}");
     server.kill9();
     server.restart();
+}
+
+/// It would miss what the first one holds, and take it for damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_with_a_folder_of_its_own_refuses() {
+    let server = Server::start(Options::on(Backend::Postgres));
+    let client = Client::new(server.url());
+    let blob = Blob::random(INLINE_MAX + 1);
+    client.push_blob("app", &blob).await;
+    let home = Scratch::new("elsewhere");
+    let storage = format!("storage.path={}", home.join("data").display());
+    let url = format!("database.url={}", server.database_url());
+    let settings = ["--set", "http.address=127.0.0.1:0", "--set", &storage, "--set", &url];
+    let assert_refused = |command: &[&str]| {
+        let (code, _, complaint) = run(home.path(), &[command, &settings].concat());
+        assert_eq!(code, 1, "{command:?}: {complaint}");
+        for told in ["in another store", "storage.s3", "store_mark"] {
+            assert!(complaint.contains(told), "{command:?}: {told} is not in {complaint}");
+        }
+    };
+    assert_refused(&["serve"]);
+    assert_refused(&["serve"]);
+    assert_refused(&["gc"]);
+    assert_refused(&["scrub"]);
+    assert_refused(&["fsck", "--repair"]);
+    assert!(client.blob("app", &blob.digest).await == blob.bytes, "the first server goes on");
 }
 
 async fn what_is_in_force_is_shown_without_secrets(backend: Backend) {
