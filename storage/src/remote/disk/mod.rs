@@ -229,15 +229,18 @@ impl Disk {
     async fn read(self: Arc<Self>, key: ObjectKey, number: u64, size: u64) -> Option<Vec<u8>> {
         let stored = self.index().read(&SegmentId::new(&key, number)?, length_of(number, size))?;
         let disk = self.clone();
-        // Where others of ours are before it for so long, that says nothing of the disk.
-        let turn = timeout(PATIENCE, disk.readers.clone().acquire_owned()).await.ok()?.ok()?;
-        let read = spawn_blocking(move || {
-            let bytes = disk.read_now(&stored);
-            drop(turn);
-            bytes
-        });
+        let read = async {
+            let turn = disk.readers.clone().acquire_owned().await.ok()?;
+            spawn_blocking(move || {
+                let bytes = disk.read_now(&stored);
+                drop(turn);
+                bytes
+            })
+            .await
+            .ok()?
+        };
         match timeout(PATIENCE, read).await {
-            Ok(bytes) => bytes.ok()?.inspect(|_| {
+            Ok(bytes) => bytes.inspect(|_| {
                 self.reading.went_well();
                 self.counts.hit();
             }),
