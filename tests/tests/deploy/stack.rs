@@ -195,8 +195,9 @@ pub(crate) fn make_secrets(home: &Path) -> PathBuf {
     fs::copy(path("deploy/make-secrets"), &script).expect("own directory");
     let password = home.join("typed");
     fs::write(&password, format!("{PASSWORD}\n")).expect("own directory");
-    let mut command = Command::new(&script);
-    command.arg(USER).stdin(File::open(&password).expect("just written")).stdout(Stdio::null());
+    // By the shell: a test that forks while we copy has the script open for writing, and the kernel runs no such file.
+    let mut command = Command::new("/bin/sh");
+    command.arg(&script).arg(USER).stdin(File::open(&password).expect("just written")).stdout(Stdio::null());
     let output = command.output().expect("the script starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     home.join("secrets")
