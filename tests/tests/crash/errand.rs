@@ -91,9 +91,10 @@ impl<'a> Errand<'a> {
         self.failures.len()
     }
 
-    /// Whether a blow may have taken from the registry what it never promised to keep: a session without bytes.
+    /// Whether a blow may have taken from the registry what it never promised to keep: a session without bytes. The client need
+    /// not have noticed: a request that comes just then waits for the database, and hears that there is no such session.
     pub(crate) fn may_have_lost_promises(&self) -> bool {
-        self.blow == Blow::Below && self.has_failed()
+        self.blow == Blow::Below
     }
 
     /// Sends a request, once.
