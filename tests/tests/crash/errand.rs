@@ -94,7 +94,7 @@ impl<'a> Errand<'a> {
     /// Whether a blow may have taken from the registry what it never promised to keep: a session without bytes. The client need
     /// not have noticed: a request that comes just then waits for the database, and hears that there is no such session.
     pub(crate) fn may_have_lost_promises(&self) -> bool {
-        self.blow == Blow::Below
+        self.blow == Blow::Below && self.progress.may_have_hit(self.begun)
     }
 
     /// Sends a request, once.

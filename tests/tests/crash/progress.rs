@@ -64,6 +64,11 @@ impl Progress {
         is_late
     }
 
+    /// Whether a blow may have hit an operation that [began](Self::begin) when so many blows were over.
+    pub(crate) fn may_have_hit(&self, begun: usize) -> bool {
+        begun != self.dealt()
+    }
+
     /// How many operations have ended well.
     pub(crate) fn done(&self) -> usize {
         self.0.borrow().done
