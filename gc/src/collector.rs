@@ -69,18 +69,19 @@ impl Collector {
     /// The first one; what was done before it stays done.
     pub async fn pass(&self) -> Result<Collected, Error> {
         match self.steps().await {
+            Ok(collected) => Ok(Collected { overdue: self.0.metadata.overdue_for().await?, ..collected }),
             Err(Error::ClockMoved) => {
                 self.0.metadata.hold_collection().await?;
                 Err(Error::ClockMoved)
             }
-            outcome => outcome,
+            Err(error) => Err(error),
         }
     }
 
     async fn steps(&self) -> Result<Collected, Error> {
         let halt = self.halt().await?;
         self.add_up_usage().await?;
-        let mut collected = Collected { halt, overdue: self.0.metadata.overdue_for().await?, ..Collected::default() };
+        let mut collected = Collected { halt, ..Collected::default() };
         if collected.halt.is_some() {
             return Ok(collected);
         }
@@ -97,7 +98,6 @@ impl Collector {
         if collected.halt.is_none() {
             collected.objects = objects::delete_condemned(&self.0).await?;
         }
-        collected.overdue = self.0.metadata.overdue_for().await?;
         Ok(collected)
     }
 
