@@ -114,6 +114,15 @@ impl Place {
         }
     }
 
+    /// So many of them, each of other bytes.
+    pub(crate) async fn push_objects(&self, count: usize) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        for number in 0..count {
+            digests.push(self.push_object("app", &format!("layer {number:03}")).await);
+        }
+        digests
+    }
+
     pub(crate) async fn push_manifest(&self, repository: &str, body: &str, layers: &[&str], tags: &[&str]) -> Digest {
         let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
         let manifest = PutManifest { tags, ..Self::manifest(repository, body, layers) };

@@ -144,7 +144,7 @@ pub async fn fsck(
     told: impl FnMut(&Finding),
 ) -> Result<Checked, Error> {
     if options.repair && !options.all {
-        refuse_too_much(metadata, storage, options.older_than).await?;
+        refuse_too_much(metadata, storage, options).await?;
     }
     let mut check = Check { metadata, storage, options, told, checked: Checked::default() };
     check.lost_objects().await?;
@@ -173,15 +173,23 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
         (self.told)(finding);
     }
 
-    /// Objects of blobs that the store has not, or not as recorded.
-    async fn lost_objects(&mut self) -> Result<(), Error> {
-        let mut after = 0;
+    /// Objects of blobs that the store has not, or not as recorded. Answers how many were not known to be damaged.
+    async fn lost_objects(&mut self) -> Result<u64, Error> {
+        let (mut news, mut after) = (0, 0);
         loop {
             let page = self.metadata.objects_after(after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { return Ok(news) };
             after = last.number;
             self.checked.rows += page.len() as u64;
-            for (object, reason) in lost_among(self.metadata, self.storage, page).await? {
+            let storage = self.storage;
+            let asked = stream::iter(page).map(|object| lost(storage, object)).buffer_unordered(ASKED);
+            let lost: Vec<_> = asked.try_collect().await?;
+            for (object, reason) in lost.into_iter().flatten() {
+                // Or was it collected since?
+                if self.metadata.objects_after(object.number - 1, 1).await?.first() != Some(&object) {
+                    continue;
+                }
+                news += u64::from(!object.is_damaged);
                 self.found(&Finding::Lost { key: object.key.clone(), digest: object.digest, reason: reason.clone() });
                 if self.options.repair {
                     self.metadata.mark_damaged(object, reason).await?;
@@ -190,14 +198,15 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
         }
     }
 
-    /// Objects of the store that no row names.
-    async fn stray_objects(&mut self) -> Result<(), Error> {
-        let storage = self.storage;
+    /// Objects of the store that no row names. Answers how many.
+    async fn stray_objects(&mut self) -> Result<u64, Error> {
+        let (mut found, storage) = (0, self.storage);
         let mut pages = storage.list().try_chunks(PAGE as usize);
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Error::Storage(error.1))?;
             self.checked.objects += page.len() as u64;
             let strays = strays_among(self.metadata, storage, self.options.older_than, page).await?;
+            found += strays.len() as u64;
             for stray in &strays {
                 self.found(&Finding::Stray { key: stray.key.clone(), size: stray.size });
             }
@@ -205,7 +214,7 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
                 self.metadata.condemn_strays(strays, storage.backend()).await?;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Rows of objects that nothing names.
@@ -283,52 +292,21 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
 }
 
 /// Looks how much is lost, and how much is stray, before any of it is mended.
-async fn refuse_too_much(metadata: &Metadata, storage: &Storage, older_than: Duration) -> Result<(), Error> {
+async fn refuse_too_much(metadata: &Metadata, storage: &Storage, options: FsckOptions) -> Result<(), Error> {
     let refuse_many = |what, found, total| {
         if is_too_much(found, total) { Err(Error::TooMuchToRepair { what, found, total }) } else { Ok(()) }
     };
-    let (mut found, mut total, mut after) = (0, 0, 0);
-    loop {
-        let page = metadata.objects_after(after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.number;
-        total += page.len() as u64;
-        let lost = lost_among(metadata, storage, page).await?;
-        // Those that are known to be damaged stay as they are.
-        found += lost.iter().filter(|(object, _)| !object.is_damaged).count() as u64;
-    }
-    refuse_many("lost", found, total)?;
-    (found, total) = (0, 0);
-    let mut pages = storage.list().try_chunks(PAGE as usize);
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| Error::Storage(error.1))?;
-        total += page.len() as u64;
-        found += strays_among(metadata, storage, older_than, page).await?.len() as u64;
-    }
-    refuse_many("stray", found, total)
+    let options = FsckOptions { repair: false, ..options };
+    let mut look = Check { metadata, storage, options, told: |_: &Finding| (), checked: Checked::default() };
+    let lost = look.lost_objects().await?;
+    refuse_many("lost", lost, look.checked.rows)?;
+    let stray = look.stray_objects().await?;
+    refuse_many("stray", stray, look.checked.objects)
 }
 
 /// Whether it is more than a disk or a mishap takes.
 fn is_too_much(found: u64, total: u64) -> bool {
     found > FEW && found * 100 > total * SHARE
-}
-
-/// Those objects of blobs that the store has not, or not as recorded.
-async fn lost_among(
-    metadata: &Metadata,
-    storage: &Storage,
-    page: Vec<StoredObject>,
-) -> Result<Vec<(StoredObject, String)>, Error> {
-    let asked = stream::iter(page).map(|object| lost(storage, object)).buffer_unordered(ASKED);
-    let found: Vec<_> = asked.try_collect().await?;
-    let mut all = Vec::new();
-    for (object, reason) in found.into_iter().flatten() {
-        // Or was it collected since?
-        if metadata.objects_after(object.number - 1, 1).await?.first() == Some(&object) {
-            all.push((object, reason));
-        }
-    }
-    Ok(all)
 }
 
 /// Those listed objects that no row names. Garbage collection deletes an object before the last row of it: one that is not

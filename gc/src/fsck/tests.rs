@@ -71,9 +71,7 @@ async fn a_lost_object_is_told_and_its_blob_can_be_pushed_anew() {
 #[tokio::test]
 async fn objects_are_not_lost_by_the_dozen_unless_somebody_says_so() {
     let place = place(Duration::ZERO).await;
-    for number in 0..30 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(30).await;
     for object in place.metadata.objects_after(0, 100).await.unwrap() {
         std::fs::remove_file(place.file(&object.key.parse().unwrap())).unwrap();
     }
@@ -89,9 +87,7 @@ async fn objects_are_not_lost_by_the_dozen_unless_somebody_says_so() {
 #[tokio::test]
 async fn a_lost_object_of_many_is_mended() {
     let place = place(Duration::ZERO).await;
-    for number in 0..30 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(30).await;
     let object = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
     std::fs::remove_file(place.file(&object.key.parse().unwrap())).unwrap();
     assert_eq!(place.fsck(REPAIR).await.1.len(), 1);

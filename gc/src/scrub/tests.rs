@@ -18,6 +18,20 @@ impl Place {
         total
     }
 
+    /// An empty folder takes the place of that with the objects.
+    fn unmount(&self) {
+        let objects = self.folder.path().join("objects");
+        fs::rename(&objects, self.folder.path().join("elsewhere")).unwrap();
+        fs::create_dir(objects).unwrap();
+    }
+
+    /// All as before.
+    fn mount(&self) {
+        let objects = self.folder.path().join("objects");
+        fs::remove_dir(&objects).unwrap();
+        fs::rename(self.folder.path().join("elsewhere"), objects).unwrap();
+    }
+
     async fn keys(&self) -> Vec<ObjectKey> {
         let objects = self.metadata.objects_after(0, 1000).await.unwrap();
         objects.into_iter().map(|object| object.key.parse().unwrap()).collect()
@@ -27,9 +41,7 @@ impl Place {
 #[tokio::test]
 async fn every_object_is_read_and_what_is_right_is_left_alone() {
     let place = place(Duration::ZERO).await;
-    for number in 0..250 {
-        place.push_object("app", &format!("layer {number:03}")).await;
-    }
+    place.push_objects(250).await;
     let report = place.scrub(AT_ONCE).await;
     assert_eq!(report, ScrubReport { objects: 250, bytes: 2250, is_finished: true, ..ScrubReport::default() });
 }
@@ -38,10 +50,7 @@ async fn every_object_is_read_and_what_is_right_is_left_alone() {
 #[tokio::test]
 async fn every_flipped_bit_is_found() {
     let place = place(Duration::ZERO).await;
-    let mut digests = Vec::new();
-    for number in 0..120 {
-        digests.push(place.push_object("app", &format!("layer {number:03}")).await);
-    }
+    let digests = place.push_objects(120).await;
     let keys = place.keys().await;
     for (number, key) in keys.iter().enumerate().take(100) {
         let mut bytes = fs::read(place.file(key)).unwrap();
@@ -83,19 +92,14 @@ async fn what_is_gone_or_too_short_or_too_long_is_damaged() {
 #[tokio::test]
 async fn a_store_that_has_none_of_many_objects_is_the_wrong_one() {
     let place = place(Duration::ZERO).await;
-    for number in 0..30 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
-    let (objects, elsewhere) = (place.folder.path().join("objects"), place.folder.path().join("elsewhere"));
-    fs::rename(&objects, &elsewhere).unwrap();
-    fs::create_dir(&objects).unwrap();
+    place.push_objects(30).await;
+    place.unmount();
     for _ in 0..2 {
         let pass = place.scrubber(AT_ONCE).pass(|_| ()).await;
         assert!(matches!(pass, Err(Error::WrongStore { gone: 20 })), "{pass:?}");
         assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
     }
-    fs::remove_dir(&objects).unwrap();
-    fs::rename(&elsewhere, &objects).unwrap();
+    place.mount();
     let report = place.scrub(AT_ONCE).await;
     assert_eq!((report.objects, report.damaged), (30, Vec::new()), "all are read once it is the right one");
 }
@@ -103,9 +107,7 @@ async fn a_store_that_has_none_of_many_objects_is_the_wrong_one() {
 #[tokio::test]
 async fn what_is_gone_from_a_store_that_has_others_is_damaged() {
     let place = place(Duration::ZERO).await;
-    for number in 0..30 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(30).await;
     let keys = place.keys().await;
     fs::remove_file(place.file(&keys[0])).unwrap();
     let report = place.scrub(AT_ONCE).await;
@@ -128,9 +130,7 @@ async fn what_is_gone_from_a_store_that_has_others_is_damaged() {
 #[tokio::test]
 async fn a_small_registry_may_have_lost_everything() {
     let place = place(Duration::ZERO).await;
-    for number in 0..19 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(19).await;
     for key in place.keys().await {
         fs::remove_file(place.file(&key)).unwrap();
     }
@@ -142,23 +142,18 @@ async fn a_small_registry_may_have_lost_everything() {
 #[tokio::test]
 async fn whoever_reads_the_last_few_objects_looks_for_others_too() {
     let place = place(Duration::ZERO).await;
-    for number in 0..30 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(30).await;
     let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
     place.metadata.begin_scrub(claim).await.unwrap();
     let last = place.metadata.objects_after(0, 100).await.unwrap()[24].number;
     let saved = Scrubbed { claim, last, bytes: 0, right: Vec::new(), hold: HOLD };
     place.metadata.save_scrub(saved).await.unwrap();
     place.metadata.release_scrub(claim).await.unwrap();
-    let (objects, elsewhere) = (place.folder.path().join("objects"), place.folder.path().join("elsewhere"));
-    fs::rename(&objects, &elsewhere).unwrap();
-    fs::create_dir(&objects).unwrap();
+    place.unmount();
     let pass = place.scrubber(MONTH).pass(|_| ()).await;
     assert!(matches!(pass, Err(Error::WrongStore { gone: 20 })), "{pass:?}");
     assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
-    fs::remove_dir(&objects).unwrap();
-    fs::rename(&elsewhere, &objects).unwrap();
+    place.mount();
     for key in &place.keys().await[25..] {
         fs::remove_file(place.file(key)).unwrap();
     }
@@ -169,9 +164,7 @@ async fn whoever_reads_the_last_few_objects_looks_for_others_too() {
 #[tokio::test]
 async fn whoever_goes_on_comes_back_to_what_was_held_back() {
     let place = place(Duration::ZERO).await;
-    for number in 0..3 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(3).await;
     let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
     place.metadata.begin_scrub(claim).await.unwrap();
     let (scrubber, mut batch) = (place.scrubber(MONTH), Batch::new(0));
@@ -232,9 +225,7 @@ async fn a_new_round_begins_when_it_is_time() {
 #[tokio::test]
 async fn a_round_that_was_broken_off_goes_on() {
     let place = place(Duration::ZERO).await;
-    for number in 0..3 {
-        place.push_object("app", &format!("layer {number}")).await;
-    }
+    place.push_objects(3).await;
     let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
     place.metadata.begin_scrub(claim).await.unwrap();
     let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
