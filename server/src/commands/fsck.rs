@@ -4,7 +4,7 @@ use super::FOUND;
 use crate::cli::{FsckOptions as Options, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
-use longshore_gc::{Checked, Finding, FsckOptions, fsck, pair};
+use longshore_gc::{Checked, Finding, FsckOptions, fsck};
 use longshore_metadata::{Metadata, Table};
 use longshore_storage::{ProcessLock, Storage};
 use std::process::ExitCode;
@@ -37,10 +37,7 @@ async fn open(settings: &Settings, metadata: &Metadata, repair: bool) -> Result<
         return Ok((Storage::look(&settings.storage).await?, None));
     }
     let alone = super::hold_database(settings).context("end the server that has this database open before --repair")?;
-    metadata.migrate().await?;
-    let storage = Storage::open_uncached(&settings.storage).await?;
-    pair(metadata, &storage).await?;
-    Ok((storage, alone))
+    Ok((super::open_pair(settings, metadata).await?, alone))
 }
 
 fn text(checked: &Checked, repaired: bool) -> String {

@@ -16,9 +16,10 @@ mod tags;
 use crate::cli::{Arguments, Command, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::{Loaded, Quota, Settings, Sources};
+use longshore_gc::pair;
 use longshore_metadata::{ConnectOptions, Metadata, Quotas};
 use longshore_oci::{Reference, RepositoryName};
-use longshore_storage::ProcessLock;
+use longshore_storage::{ProcessLock, Storage};
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 /// Exit code of a check that found something.
@@ -74,6 +75,15 @@ async fn on_database(
     let code = command(&settings, &metadata).await;
     metadata.close().await;
     code
+}
+
+/// Brings the database up to date and opens the store that belongs to it, for a command that changes one by what it finds in the
+/// other.
+async fn open_pair(settings: &Settings, metadata: &Metadata) -> Result<Storage> {
+    metadata.migrate().await?;
+    let storage = Storage::open_uncached(&settings.storage).await?;
+    pair(metadata, &storage).await?;
+    Ok(storage)
 }
 
 /// Connects to the database that the settings name.

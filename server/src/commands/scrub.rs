@@ -4,9 +4,8 @@ use super::FOUND;
 use crate::cli::{OutputFormat, ScrubOptions, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
-use longshore_gc::{Damage, ScrubReport, ScrubRules, Scrubber, pair};
+use longshore_gc::{Damage, ScrubReport, ScrubRules, Scrubber};
 use longshore_metadata::{DamagedBlob, Metadata};
-use longshore_storage::Storage;
 use std::process::ExitCode;
 
 /// Rows that are read together.
@@ -22,9 +21,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
     }
     let _alone =
         super::hold_database(settings).context("the server that has this database open reads its objects by itself")?;
-    metadata.migrate().await?;
-    let storage = Storage::open_uncached(&settings.storage).await?;
-    pair(metadata, &storage).await?;
+    let storage = super::open_pair(settings, metadata).await?;
     let rate = options.rate.map_or(u64::MAX, longshore_config::ByteSize::bytes);
     let scrubber = Scrubber::new(metadata.clone(), storage, ScrubRules { rate, period: std::time::Duration::ZERO });
     let mut total = ScrubReport::default();

@@ -7,9 +7,8 @@ use super::{FOUND, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
-use longshore_gc::{Collected, Collector, Halt, Retention, Rules, pair};
+use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
-use longshore_storage::Storage;
 use std::{process::ExitCode, time::Duration};
 
 /// So many blobs are never too many to delete in a day.
@@ -37,9 +36,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
         }
     }
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
-    metadata.migrate().await?;
-    let storage = Storage::open_uncached(&settings.storage).await?;
-    pair(metadata, &storage).await?;
+    let storage = super::open_pair(settings, metadata).await?;
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
     let collected = collector.pass().await.context("the pass did not come to its end")?;
     match options.output {
