@@ -4,31 +4,12 @@ use super::tests::empty;
 use super::*;
 use sqlx::{Executor, SqlSafeStr};
 
-/// Every statement, by its file and name.
-fn statements() -> Vec<(String, &'static str)> {
-    macro_rules! files {
-        ($($file:ident)*) => {
-            [$((stringify!($file), $file::STATEMENTS)),*]
-        };
-    }
-    let files = files!(
-        blobs collection contents damage finish garbage history inventory
-        manifests old_blobs old_grants old_manifests parts pulls references repositories
-        restore retention reviews scrub snapshot store_mark uploads usage
-        notifications hearing sequences statistics
-    );
-    let named = |(file, statements): (&str, &[(&str, &'static str)])| -> Vec<_> {
-        statements.iter().map(|(name, sql)| (format!("{file}::{name}"), *sql)).collect()
-    };
-    files.into_iter().flat_map(named).collect()
-}
-
 #[tokio::test]
 async fn every_statement_is_understood() {
     let store = empty().await;
     store.migrate().await.unwrap();
     let mut connection = store.owner_connection().await.unwrap();
-    for (name, sql) in statements() {
+    for (name, sql) in every_statement!(notifications hearing sequences statistics) {
         let prepared = connection.prepare(sql.into_sql_str()).await;
         assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
     }
@@ -38,7 +19,7 @@ async fn every_statement_is_understood() {
 async fn plans(store: &Store) -> Vec<(String, String)> {
     let mut connection = store.connections.acquire().await.unwrap();
     let mut plans = Vec::new();
-    for (number, (name, sql)) in statements().into_iter().enumerate() {
+    for (number, (name, sql)) in every_statement!(notifications hearing sequences statistics).into_iter().enumerate() {
         let parameters = (1..=12).take_while(|number| sql.contains(&format!("${number}"))).count();
         let values = vec!["NULL"; parameters].join(", ");
         let call = if parameters == 0 { String::new() } else { format!("({values})") };

@@ -10,18 +10,44 @@ use crate::{ComparedUsage, Durability, Error, NamespaceUsage, Quotas, Result, Up
 use longshore_oci::RepositoryName;
 use std::collections::BTreeSet;
 
+/// Of the repositories `r`, those in the namespace `$1`: with [`inside`] as `$2` and `$3`.
+macro_rules! in_namespace {
+    () => {
+        "r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)"
+    };
+}
+
+/// The bytes of the namespace's manifests.
+macro_rules! of_manifests {
+    () => {
+        concat!(
+            "(SELECT COALESCE(SUM(m.size), 0) FROM repositories r JOIN manifests m ON m.repository_id = r.id WHERE ",
+            in_namespace!(),
+            ")"
+        )
+    };
+}
+
+/// All that counts for its quota: those, and the bytes of each blob once for each repository that holds it.
+macro_rules! of_all {
+    () => {
+        concat!(
+            "(SELECT COALESCE(SUM(b.size), 0) FROM repositories r JOIN repository_blobs g ON g.repository_id = r.id \
+             JOIN blobs b ON b.id = g.blob_id WHERE ",
+            in_namespace!(),
+            ") + ",
+            of_manifests!()
+        )
+    };
+}
+
 statements! {
     ADD = "INSERT INTO namespace_usage (namespace, bytes) VALUES ($1, NULL) ON CONFLICT (namespace) DO NOTHING";
     LOCK = concat!("SELECT bytes FROM namespace_usage WHERE namespace = $1", for_update!());
     TAKE = "DELETE FROM usage_changes WHERE namespace = $1 RETURNING bytes";
     // All rows, and the changes that they have in them already: in one look.
-    COUNT = "SELECT CAST(0 AS BIGINT) AS id, CAST(COALESCE(SUM(b.size), 0) AS BIGINT) AS bytes FROM repositories r \
-            JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) \
-        UNION ALL SELECT CAST(0 AS BIGINT), CAST(COALESCE(SUM(m.size), 0) AS BIGINT) FROM repositories r \
-            JOIN manifests m ON m.repository_id = r.id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) \
-        UNION ALL SELECT d.id, CAST(0 AS BIGINT) FROM usage_changes d WHERE d.namespace = $1";
+    COUNT = concat!("SELECT CAST(0 AS BIGINT) AS id, CAST(", of_all!(), " AS BIGINT) AS bytes \
+        UNION ALL SELECT d.id, CAST(0 AS BIGINT) FROM usage_changes d WHERE d.namespace = $1");
     DROP = concat!("DELETE FROM usage_changes WHERE id IN (SELECT id1 FROM ", review_list!("$1"), " l)");
     SET = "UPDATE namespace_usage SET bytes = $2 WHERE namespace = $1";
     CHANGED = "SELECT namespace FROM usage_changes WHERE namespace > $1 ORDER BY namespace LIMIT 1";
@@ -29,24 +55,16 @@ statements! {
         WHERE d.namespace = u.namespace) AS changes FROM namespace_usage u WHERE u.namespace = $1";
     NAMES = "SELECT r.name FROM repositories r WHERE r.name > $1 ORDER BY r.name LIMIT $2";
     // Each blob is read once, with how many of the namespace's repositories hold it.
-    MEASURE = "SELECT CAST(COALESCE(SUM(b.size * h.holders), 0) AS BIGINT), CAST(COALESCE(SUM(b.size), 0) AS BIGINT), \
-        (SELECT CAST(COALESCE(SUM(m.size), 0) AS BIGINT) FROM repositories r \
-            JOIN manifests m ON m.repository_id = r.id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)) \
+    MEASURE = concat!("SELECT CAST(COALESCE(SUM(b.size * h.holders), 0) AS BIGINT), CAST(COALESCE(SUM(b.size), 0) AS BIGINT), \
+        CAST(", of_manifests!(), " AS BIGINT) \
         FROM (SELECT g.blob_id, count(*) AS holders FROM repositories r \
-            JOIN repository_blobs g ON g.repository_id = r.id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3) GROUP BY g.blob_id) h \
-        JOIN blobs b ON b.id = h.blob_id";
+            JOIN repository_blobs g ON g.repository_id = r.id WHERE ", in_namespace!(), " GROUP BY g.blob_id) h \
+        JOIN blobs b ON b.id = h.blob_id");
     ADDED_UP = "SELECT namespace FROM namespace_usage WHERE namespace > $1 AND bytes IS NOT NULL ORDER BY namespace LIMIT $2";
     // What its row and the changes since then say, and what its rows are: in one look, so that they are of one moment.
-    COMPARE = "SELECT CAST(u.bytes + COALESCE((SELECT SUM(d.bytes) FROM usage_changes d WHERE d.namespace = u.namespace), 0) \
-            AS BIGINT), \
-        CAST(COALESCE((SELECT SUM(b.size) FROM repositories r \
-            JOIN repository_blobs g ON g.repository_id = r.id JOIN blobs b ON b.id = g.blob_id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)), 0) \
-        + COALESCE((SELECT SUM(m.size) FROM repositories r JOIN manifests m ON m.repository_id = r.id \
-            WHERE r.name >= $1 AND r.name < $2 AND (r.name = $1 OR r.name >= $3)), 0) AS BIGINT) \
-        FROM namespace_usage u WHERE u.namespace = $1 AND u.bytes IS NOT NULL";
+    COMPARE = concat!("SELECT \
+        CAST(u.bytes + COALESCE((SELECT SUM(d.bytes) FROM usage_changes d WHERE d.namespace = u.namespace), 0) AS BIGINT), \
+        CAST(", of_all!(), " AS BIGINT) FROM namespace_usage u WHERE u.namespace = $1 AND u.bytes IS NOT NULL");
     FORGET = "UPDATE namespace_usage SET bytes = NULL WHERE namespace = $1";
     NAMESPACE_OF = "SELECT r.name FROM uploads u JOIN repositories r ON r.id = u.repository_id WHERE u.id = $1";
 }

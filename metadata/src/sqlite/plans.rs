@@ -5,30 +5,12 @@ use super::tests::store;
 use super::*;
 use sqlx::{Executor, SqlSafeStr};
 
-/// Every statement, by its file and name.
-fn statements() -> Vec<(String, &'static str)> {
-    macro_rules! files {
-        ($($file:ident)*) => {
-            [$((stringify!($file), $file::STATEMENTS)),*]
-        };
-    }
-    let files = files!(
-        blobs collection contents damage finish garbage history inventory
-        manifests old_blobs old_grants old_manifests parts pulls references repositories
-        restore retention reviews scrub snapshot store_mark uploads usage
-    );
-    let named = |(file, statements): (&str, &[(&str, &'static str)])| -> Vec<_> {
-        statements.iter().map(|(name, sql)| (format!("{file}::{name}"), *sql)).collect()
-    };
-    files.into_iter().flat_map(named).collect()
-}
-
 #[tokio::test]
 async fn every_statement_is_understood() {
     let (store, _folder) = store().await;
     let mut connection = store.owner_connection().await.unwrap();
     let joined = TOGETHER.iter().map(|(_, sql)| ("joined".to_owned(), *sql));
-    for (name, sql) in statements().into_iter().chain(joined) {
+    for (name, sql) in every_statement!().into_iter().chain(joined) {
         let prepared = (&mut connection).prepare(sql.into_sql_str()).await;
         assert!(prepared.is_ok(), "{name}: {:?}", prepared.err());
     }
@@ -67,7 +49,7 @@ const ONE_ROW: [&str; 2] = ["INTEGER PRIMARY KEY (rowid=?)", "sqlite_autoindex_r
 async fn every_statement_finds_its_rows_by_an_index() {
     let (store, _folder) = store().await;
     let mut wrong = Vec::new();
-    for (name, sql) in statements() {
+    for (name, sql) in every_statement!() {
         let steps = plan(&store, sql).await;
         let is_loop = |step: &str| step.starts_with("SEARCH ") && !ONE_ROW.iter().any(|found| step.ends_with(found));
         let lists = steps.iter().enumerate().filter(|(_, (_, step))| step.contains("SCAN json_each"));
