@@ -1,7 +1,7 @@
 //! Work that may wait for the disk, on threads beside the event loop.
 
 use crate::{Error, ObjectKey, Result};
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Runs blocking work beside the event loop.
@@ -11,6 +11,15 @@ pub(crate) async fn run<T: Send + 'static>(
 ) -> Result<T> {
     let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
     outcome.map_err(|source| Error::io(key, source))
+}
+
+/// The same for work in a folder, which belongs to no object.
+pub(crate) async fn run_in<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
+    outcome.map_err(|source| Error::Folder { path: folder.to_owned(), source })
 }
 
 /// So many threads write, hash or sync at a time, whatever the number of uploads: more would not make the disk faster,

@@ -3,6 +3,7 @@
 
 use crate::{
     Error, Result,
+    blocking::run_in,
     folders::{sync_folder, write_whole},
 };
 use bytes::Bytes;
@@ -77,8 +78,7 @@ impl DocumentFiles {
 
     pub(crate) async fn list(&self) -> Result<Vec<(DocumentName, u64)>> {
         let files = self.clone();
-        let listed = tokio::task::spawn_blocking(move || files.found()).await.map_err(|_| Error::ShuttingDown)?;
-        listed.map_err(|source| Error::Folder { path: self.root.join(FOLDER), source })
+        run_in(&self.root.join(FOLDER), move || files.found()).await
     }
 
     pub(crate) async fn delete(&self, name: &DocumentName) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use crate::{
     BlobHasher, Delivery, Error, FileWriter, HotUsage, Mappings, ObjectKey, ObjectReader, ObjectStream, Result,
-    blocking::{Lanes, run},
+    blocking::{Lanes, run, run_in},
     document::DocumentFiles,
     folders::{ProcessLock, make_folders, write_whole},
     hot::HotSegments,
@@ -238,7 +238,7 @@ impl FileStore {
     /// The mark of the store; none where nobody has marked it.
     pub async fn mark(&self) -> Result<Option<String>> {
         let path = self.folder.join(MARK);
-        let read = self.beside(move || match fs::read(&path) {
+        let read = run_in(&self.folder, move || match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             outcome => outcome,
         });
@@ -249,13 +249,7 @@ impl FileStore {
     pub async fn set_mark(&self, mark: &str) -> Result<()> {
         let (folder, line) = (self.folder.clone(), mark::line(mark));
         // Whoever may copy the objects may copy it with them.
-        self.beside(move || write_whole(&folder, MARK, line.as_bytes(), 0o644)).await
-    }
-
-    /// Does work on what lies beside the objects.
-    async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
-        let outcome = tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShuttingDown)?;
-        outcome.map_err(|source| Error::Folder { path: self.folder.to_path_buf(), source })
+        run_in(&self.folder, move || write_whole(&folder, MARK, line.as_bytes(), 0o644)).await
     }
 
     /// Whether a file can be made and made durable in the folder right now.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+#[path = "../remote/minio.rs"]
+mod minio;
 mod presigned;
 mod stores;
 
@@ -20,8 +22,9 @@ use longshore_tests::{
     programs::{run, run_refused},
     scratch::Scratch,
 };
+use minio::{minio, s3_settings};
 use std::{env, fs, path::Path, process::Command, sync::Arc};
-use stores::{azure_settings, azurite, gcs, gcs_server, gcs_settings, minio, s3_settings, yours};
+use stores::{azure_settings, azurite, gcs, gcs_server, gcs_settings, yours};
 
 /// Makes a test of each function on each backend. The last, `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
 /// `cargo test --workspace --test backends yours -- --ignored`.

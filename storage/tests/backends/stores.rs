@@ -1,30 +1,14 @@
 //! The stores under test, as servers that all tests share; each backend has a prefix of its own there.
 
-use longshore_config::{Azure, Gcs, S3, Secret, Settings, Sources, Storage as StorageSettings};
+use longshore_config::{Azure, Gcs, Secret, Settings, Sources, Storage as StorageSettings};
 use longshore_storage::{Backend, azure_backend, gcs_backend, s3_backend};
 use longshore_tests::{
     azurite::{self, Azurite},
     gcs::Gcs as GcsServer,
-    minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
+    minio::{ACCESS_KEY, Minio, SECRET_KEY},
 };
 use std::{env, sync::Arc};
 use tokio::sync::OnceCell;
-
-pub(crate) fn s3_settings() -> S3 {
-    let server = Minio::shared();
-    S3 {
-        bucket: BUCKET.to_owned(),
-        endpoint: Some(server.url()),
-        prefix: server.new_prefix(),
-        access_key_id: Some(ACCESS_KEY.to_owned()),
-        secret_access_key: Some(Secret::new(SECRET_KEY)),
-        ..S3::default()
-    }
-}
-
-pub(crate) fn minio() -> Arc<dyn Backend> {
-    s3_backend(&s3_settings(), None).unwrap()
-}
 
 /// A bucket that is open to everyone, which is what stands behind the stand-in for Google Cloud Storage.
 const OPEN_BUCKET: &str = "open";

@@ -8,34 +8,21 @@ mod disk;
 mod faults;
 mod faulty;
 mod many_readers;
+mod minio;
 mod patience;
 mod reads;
 mod uploads;
 mod weightless;
 
 use futures_util::TryStreamExt;
-use longshore_config::{S3, Secret};
-use longshore_storage::{Backend, Delivery, Error, ObjectKey, RemoteStore, s3_backend};
-use longshore_tests::minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY};
+use longshore_storage::{Backend, Delivery, Error, ObjectKey, RemoteStore};
+use minio::minio;
 use std::{ops::Range, sync::Arc};
 
 const MIB: usize = 1024 * 1024;
 
 fn store(backend: Arc<dyn Backend>) -> RemoteStore {
     RemoteStore::new(backend, 64 * MIB as u64, 64 * MIB as u64)
-}
-
-fn minio() -> Arc<dyn Backend> {
-    let server = Minio::shared();
-    let settings = S3 {
-        bucket: BUCKET.to_owned(),
-        endpoint: Some(server.url()),
-        prefix: server.new_prefix(),
-        access_key_id: Some(ACCESS_KEY.to_owned()),
-        secret_access_key: Some(Secret::new(SECRET_KEY)),
-        ..S3::default()
-    };
-    s3_backend(&settings, None).unwrap()
 }
 
 /// Bytes that are different at every place.
