@@ -1,4 +1,5 @@
-//! One blob of 5 GiB, pushed as docker does and pulled again.
+//! One blob of 5 GiB, pushed as docker does and pulled again: from files, and from an object store, where it is more than
+//! one request may carry.
 
 use std::time::Instant;
 
@@ -17,13 +18,24 @@ const REPOSITORY: &str = "large/one-blob";
 
 #[test]
 fn a_blob_of_5_gib_takes_less_than_64_mib_of_extra_memory() {
-    let server = Server::start(Options::on(Backend::Sqlite));
+    push_and_pull(Options::on(Backend::Sqlite), 1);
+}
+
+/// S3 takes 5 GiB at most in one request, and ten thousand parts: the parts grow.
+#[test]
+fn the_same_with_s3_takes_the_memory_that_it_was_given_and_no_more() {
+    let options = Options::on(Backend::S3).set("storage.upload_memory", "32MiB").set("storage.cache_size", "16MiB");
+    push_and_pull(options, 2);
+}
+
+fn push_and_pull(options: Options, number: u64) {
+    let server = Server::start(options);
     let mut wire = Wire::to(server.address());
     // A first small one, so that what is only set up once does not count.
     push(&mut wire, &mut Content::new(0, MIB));
 
     let watch = Watch::begin(&server);
-    let mut content = Content::new(1, LENGTH);
+    let mut content = Content::new(number, LENGTH);
     let begun = Instant::now();
     let digest = push(&mut wire, &mut content);
     say("pushed", begun);
