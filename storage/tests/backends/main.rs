@@ -6,18 +6,17 @@
 mod minio;
 mod presigned;
 mod stores;
+mod trouble;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use longshore_config::{Azure, Gcs, S3, Secret, Storage as StorageSettings};
-use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
-    Backend, BlobHasher, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend,
+    Backend, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend,
     s3_backend,
 };
 use longshore_tests::{
     azurite,
-    gcs::Fault,
     minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
     programs::{run, run_refused},
     scratch::Scratch,
@@ -429,58 +428,6 @@ async fn an_upload_is_not_lost_because_something_is_not_found() {
         for error in [part, completed] {
             assert!(matches!(&error, Error::Backend { reason: told, .. } if told.contains(reason)), "{error}");
         }
-    }
-}
-
-/// An upload in Google's store of one part, about to be ended; and the words of the request that ends it.
-async fn about_to_end(backend: &dyn Backend) -> (ObjectKey, String, Vec<(u32, String)>, String) {
-    let key = ObjectKey::random();
-    let upload = backend.begin(&key).await.unwrap();
-    let name = backend.put_part(&key, &upload, 0, vec![bytes(10, 15)]).await.unwrap();
-    let words = key.to_string();
-    (key, upload, vec![(0, name)], words)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_of_an_upload_to_google_is_sent_again_after_passing_trouble() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let (key, upload, parts, words) = about_to_end(&*backend).await;
-    let words = ["POST", words.as_str()];
-    let passing =
-        ["503 Service Unavailable\r\nretry-after: 1\r\n", "429 Too Many Requests\r\n", "408 Request Timeout\r\n"];
-    server.fail(&words, &passing.map(Fault::Refused));
-    backend.complete(&key, &upload, parts).await.unwrap();
-    server.assert_failed(&words);
-    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 15));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_google_will_refuse_again_is_not_sent_again() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let (key, upload, parts, words) = about_to_end(&*backend).await;
-    let words = ["POST", words.as_str()];
-    server.fail(&words, &[Fault::Refused("403 Forbidden\r\n")]);
-    let refused = backend.complete(&key, &upload, parts.clone()).await;
-    assert!(matches!(&refused, Err(Error::Backend { reason, .. }) if reason.contains("403")), "{refused:?}");
-    backend.complete(&key, &upload, parts).await.unwrap();
-}
-
-/// The store does what it is asked, and nobody hears of it: the object is known by its bytes then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_google_made_without_a_word_is_recognised() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let store = RemoteStore::new(backend, 0, 64 << 20);
-    for fault in [Fault::Unanswered, Fault::Replaced("500 Internal Server Error\r\n")] {
-        let (key, whole) = (ObjectKey::random(), bytes(20 << 20, 16));
-        let mut writer = store.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
-        writer.write(whole.clone()).await.unwrap();
-        let words = key.to_string();
-        let words = ["POST", words.as_str(), "uploadId="];
-        server.fail(&words, &[fault]);
-        writer.finish().await.unwrap();
-        server.assert_failed(&words);
-        let there = store.hash(&key, Algorithm::Sha256, whole.len() as u64).await.unwrap();
-        assert_eq!(there.digest(), Digest::of(Algorithm::Sha256, &whole), "{fault:?}");
     }
 }
 
