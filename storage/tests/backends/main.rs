@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod files;
 #[path = "../remote/minio.rs"]
 mod minio;
 mod presigned;
@@ -9,11 +10,11 @@ mod stores;
 mod trouble;
 
 use bytes::Bytes;
+use files::files;
 use futures_util::TryStreamExt;
 use longshore_config::{Azure, Gcs, S3, Secret, Storage as StorageSettings};
 use longshore_storage::{
-    Backend, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend,
-    s3_backend,
+    Backend, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend, s3_backend,
 };
 use longshore_tests::{
     azurite,
@@ -25,11 +26,23 @@ use minio::{minio, s3_settings};
 use std::{env, fs, path::Path, process::Command, sync::Arc};
 use stores::{azure_settings, azurite, gcs, gcs_server, gcs_settings, yours};
 
-/// Makes a test of each function on each backend. The last, `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
+/// Makes a test of each function on each backend. `whole`: what is asked of files too, which have no parts. The last,
+/// `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
 /// `cargo test --workspace --test backends yours -- --ignored`.
 macro_rules! on_all_backends {
-    ($($name:ident),+ $(,)?) => {$(
+    (whole: $($whole:ident),+ ; in parts: $($in_parts:ident),+ $(,)?) => {
+        $(on_all_backends! { @$whole
+            #[tokio::test]
+            async fn files() {
+                super::$whole(super::files()).await;
+            }
+        })+
+        $(on_all_backends! { @$in_parts })+
+    };
+    (@$name:ident $($on_files:item)?) => {
         mod $name {
+            $($on_files)?
+
             #[tokio::test]
             async fn memory() {
                 super::$name(super::memory_backend()).await;
@@ -56,16 +69,23 @@ macro_rules! on_all_backends {
                 super::$name(super::yours()).await;
             }
         }
-    )+};
+    };
 }
 
 on_all_backends!(
+    whole:
     a_whole_object_is_read_as_it_was_written,
     every_range_of_an_object_is_read,
-    an_object_is_not_there_until_it_is_written,
+    an_object_that_is_not_written_is_not_there,
     an_object_that_is_deleted_is_gone,
     many_objects_are_deleted_at_once,
     every_object_is_listed,
+    a_document_is_read_as_it_was_written,
+    documents_are_listed_and_are_no_objects,
+    a_document_that_is_deleted_is_gone;
+    in parts:
+    an_object_is_not_there_until_its_upload_ends,
+    an_upload_is_not_listed_as_an_object,
     parts_become_an_object_in_their_order,
     a_part_that_is_sent_again_replaces_the_one_before,
     an_upload_that_was_aborted_is_lost,
@@ -73,9 +93,6 @@ on_all_backends!(
     an_upload_ends_once,
     an_object_outlives_the_end_of_its_upload,
     uploads_are_listed_until_they_end,
-    a_document_is_read_as_it_was_written,
-    documents_are_listed_and_are_no_objects,
-    a_document_that_is_deleted_is_gone,
 );
 
 /// Bytes that are different at every place.
@@ -111,10 +128,14 @@ async fn every_range_of_an_object_is_read(backend: Arc<dyn Backend>) {
     assert!(matches!(beyond, Err(Error::Lost { .. })), "{beyond:?}");
 }
 
-async fn an_object_is_not_there_until_it_is_written(backend: Arc<dyn Backend>) {
+async fn an_object_that_is_not_written_is_not_there(backend: Arc<dyn Backend>) {
     let key = ObjectKey::random();
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
     assert!(matches!(read(&*backend, &key, 0..1).await, Err(Error::Lost { .. })));
+}
+
+async fn an_object_is_not_there_until_its_upload_ends(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
     let upload = backend.begin(&key).await.unwrap();
     backend.put_part(&key, &upload, 0, vec![bytes(10, 3)]).await.unwrap();
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })), "there are parts of it only");
@@ -152,17 +173,22 @@ async fn every_object_is_listed(backend: Arc<dyn Backend>) {
     }
     let (gone, _) = expected.pop().unwrap();
     backend.delete(&gone).await.unwrap();
-    let unfinished = ObjectKey::random();
-    let upload = backend.begin(&unfinished).await.unwrap();
     let mut listed: Vec<_> = backend.list().try_collect().await.unwrap();
-    backend.abort(&unfinished, &upload).await.unwrap();
     // Other tests have objects there too.
-    listed.retain(|(key, _)| expected.iter().any(|(put, _)| put == key) || *key == gone || *key == unfinished);
+    listed.retain(|(key, _)| expected.iter().any(|(put, _)| put == key) || *key == gone);
     let sorted = |mut all: Vec<(ObjectKey, u64)>| {
         all.sort_by_key(|(key, _)| key.to_string());
         all
     };
     assert_eq!(sorted(listed), sorted(expected));
+}
+
+async fn an_upload_is_not_listed_as_an_object(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
+    let upload = backend.begin(&key).await.unwrap();
+    let listed: Vec<_> = backend.list().try_collect().await.unwrap();
+    backend.abort(&key, &upload).await.unwrap();
+    assert!(listed.iter().all(|(listed, _)| *listed != key));
 }
 
 async fn parts_become_an_object_in_their_order(backend: Arc<dyn Backend>) {
