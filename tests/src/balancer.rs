@@ -27,23 +27,13 @@ impl Balancer {
     /// Starts a balancer in front of servers (`host:port` each).
     #[must_use]
     pub fn in_front_of<'a>(servers: impl IntoIterator<Item = &'a str>) -> Self {
-        Self::start(&servers.into_iter().collect::<Vec<_>>(), "")
-    }
-
-    /// Starts one in front of a server (`host:port`) that seems to fail at every twentieth request: half of them are
-    /// answered by 503, half by the end of the connection.
-    #[must_use]
-    pub fn failing_at_every_twentieth(server: &str) -> Self {
-        Self::start(&[server], FAILING)
-    }
-
-    fn start(servers: &[&str], fates: &str) -> Self {
+        let servers: Vec<_> = servers.into_iter().collect();
         let scratch = Scratch::new("balancer");
         // The port is free when it is looked up, and a stranger may take it before nginx does: then the next is taken.
         loop {
             let address = format!("127.0.0.1:{}", free_port());
             let configuration = scratch.join("nginx.conf");
-            fs::write(&configuration, configuration_of(&address, servers, fates))
+            fs::write(&configuration, configuration_of(&address, &servers))
                 .expect("a scratch directory can be written");
             if let Some(service) = launch(&scratch, &configuration) {
                 return Self { _service: service, scratch, address };
@@ -71,11 +61,8 @@ impl Balancer {
     }
 }
 
-/// What becomes of requests that do not reach their server: in nginx, 444 is to close the connection.
-const FAILING: &str = "if ($fate = 503) { return 503; } if ($fate = 444) { return 444; }";
-
 /// Nothing is kept back or cut off on the way: layers are large, and slow to come.
-fn configuration_of(address: &str, servers: &[&str], fates: &str) -> String {
+fn configuration_of(address: &str, servers: &[&str]) -> String {
     let servers: String = servers.iter().map(|server| format!("server {server} max_fails=0; ")).collect();
     format!(
         "worker_processes 1;
@@ -91,14 +78,12 @@ http {{
     scgi_temp_path temporary;
     log_format passed '$upstream_addr';
     access_log passed passed;
-    split_clients $request_id $fate {{ 2.5% 503; 2.5% 444; * 0; }}
     upstream replicas {{ {servers}keepalive 16; }}
     server {{
         listen {address};
         client_max_body_size 0;
         large_client_header_buffers 4 64k;
         location / {{
-            {fates}
             proxy_pass http://replicas;
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
@@ -187,22 +172,6 @@ mod tests {
         let mut connection = TcpStream::connect(balancer.address()).unwrap();
         let names: String = (0..6).map(|_| ask(&mut connection)).collect();
         assert!(["ababab", "bababa"].contains(&names.as_str()), "{names}");
-    }
-
-    #[test]
-    fn a_server_seems_to_fail_now_and_then() {
-        let server = named('a');
-        let balancer = Balancer::failing_at_every_twentieth(&server);
-        let asked = (0..400).map(|_| {
-            let mut stream = TcpStream::connect(balancer.address()).unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: registry\r\nconnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer.get(9..12).unwrap_or("none").to_owned()
-        });
-        let answers: Vec<String> = asked.collect();
-        let count = |wanted: &str| answers.iter().filter(|answer| *answer == wanted).count();
-        assert!(count("200") > 300 && count("503") > 0 && count("none") > 0, "{answers:?}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod client;
 pub mod gcs;
 #[cfg(feature = "end-to-end")]
 pub mod image;
+pub mod middleman;
 pub mod minio;
 pub mod postgres;
 pub mod programs;

@@ -14,11 +14,16 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use std::{collections::VecDeque, pin::pin, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
-/// A store that sends nothing for so long in the middle of an answer is asked again for the rest.
-const SILENCE: Duration = Duration::from_secs(20);
-/// So often, as long as nothing more comes, and with such pauses.
+/// A store that sends less than a trickle in so long, in the middle of an answer, is asked again for the rest.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// In bytes: 1 KiB a second. A line of 2 Mbit/s has more for each of the 128 requests that it may be shared by.
+const TRICKLE: u64 = 20 * 1024;
+/// So often, as long as no more than that comes, and with such pauses.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -75,7 +80,7 @@ impl Coming {
                 Err(Error::ReadersOverloaded) => return self.fail(&Failure::NoRoom),
                 Err(error) => Failure::Failed(error.to_string()),
             };
-            attempts = if self.position() > before { 1 } else { attempts + 1 };
+            attempts = if self.position() >= before + TRICKLE { 1 } else { attempts + 1 };
             if attempts >= ATTEMPTS || !self.held.is_wanted() {
                 return self.fail(&failure);
             }
@@ -129,8 +134,9 @@ impl Coming {
         let end = segment(held.unwrap_or(self.end()) - 1, size).end;
         let flights = self.held.flights.clone();
         let _turn = flights.turn(room::PATIENCE).await?;
-        let mut pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
-        while let Some(piece) = next(&mut pieces, &self.held.key).await? {
+        let pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
+        let mut answer = Answer::new(pieces);
+        while let Some(piece) = answer.next(&self.held.key).await? {
             self.take(&piece).await;
         }
         if self.position() >= end { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
@@ -199,11 +205,32 @@ impl Drop for Coming {
     }
 }
 
-/// The next bytes of an answer, unless it falls silent.
-pub(super) async fn next(pieces: &mut ByteStream, key: &ObjectKey) -> Result<Option<Bytes>, Error> {
-    match timeout(SILENCE, pieces.try_next()).await {
-        Ok(piece) => piece,
-        Err(_) => Err(failed(key, "it fell silent")),
+/// An answer of the store as it comes.
+pub(super) struct Answer {
+    pieces: ByteStream,
+    /// How long its last bytes were waited for, until they are more than a trickle; and how many they are.
+    waited: Duration,
+    came: u64,
+}
+
+impl Answer {
+    pub(super) fn new(pieces: ByteStream) -> Self {
+        Self { pieces, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// The next bytes, unless it falls silent or comes to a trickle.
+    pub(super) async fn next(&mut self, key: &ObjectKey) -> Result<Option<Bytes>, Error> {
+        let begun = Instant::now();
+        let Ok(piece) = timeout(PATIENCE.saturating_sub(self.waited), self.pieces.try_next()).await else {
+            return Err(failed(key, if self.came == 0 { "it fell silent" } else { "its answer came to a trickle" }));
+        };
+        let piece = piece?;
+        self.waited += begun.elapsed();
+        self.came += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if self.came >= TRICKLE {
+            (self.waited, self.came) = (Duration::ZERO, 0);
+        }
+        Ok(piece)
     }
 }
 

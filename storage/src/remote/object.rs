@@ -2,7 +2,7 @@
 //! read the object now, or, where there is no memory for that, a little by itself.
 
 use super::{
-    fetch,
+    fetch::{self, Answer},
     flight::{Failure, Landing, Step},
     flights::{Flights, Seat},
 };
@@ -156,9 +156,9 @@ impl RemoteObject {
         let flights = &self.flights;
         let charge = flights.hot.charge_within(length, PATIENCE).await.ok_or(Error::ReadersOverloaded)?;
         let _turn = flights.turn(PATIENCE).await?;
-        let mut pieces = flights.first_byte.read(&*flights.backend, &self.key, range).await?;
+        let mut answer = Answer::new(flights.first_byte.read(&*flights.backend, &self.key, range).await?);
         let mut bytes = Vec::with_capacity(length as usize);
-        while let Some(piece) = fetch::next(&mut pieces, &self.key).await? {
+        while let Some(piece) = answer.next(&self.key).await? {
             bytes.extend_from_slice(&piece);
         }
         if bytes.len() as u64 == length { Ok(charge.hold(bytes)) } else { Err(Error::Lost { key: self.key.clone() }) }

@@ -2,22 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod files;
 #[path = "../remote/minio.rs"]
 mod minio;
 mod presigned;
 mod stores;
+mod trouble;
 
 use bytes::Bytes;
+use files::files;
 use futures_util::TryStreamExt;
 use longshore_config::{Azure, Gcs, S3, Secret, Storage as StorageSettings};
-use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
-    Backend, BlobHasher, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend,
-    s3_backend,
+    Backend, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend, s3_backend,
 };
 use longshore_tests::{
     azurite,
-    gcs::Fault,
     minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
     programs::{run, run_refused},
     scratch::Scratch,
@@ -26,11 +26,23 @@ use minio::{minio, s3_settings};
 use std::{env, fs, path::Path, process::Command, sync::Arc};
 use stores::{azure_settings, azurite, gcs, gcs_server, gcs_settings, yours};
 
-/// Makes a test of each function on each backend. The last, `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
+/// Makes a test of each function on each backend. `whole`: what is asked of files too, which have no parts. The last,
+/// `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
 /// `cargo test --workspace --test backends yours -- --ignored`.
 macro_rules! on_all_backends {
-    ($($name:ident),+ $(,)?) => {$(
+    (whole: $($whole:ident),+ ; in parts: $($in_parts:ident),+ $(,)?) => {
+        $(on_all_backends! { @$whole
+            #[tokio::test]
+            async fn files() {
+                super::$whole(super::files()).await;
+            }
+        })+
+        $(on_all_backends! { @$in_parts })+
+    };
+    (@$name:ident $($on_files:item)?) => {
         mod $name {
+            $($on_files)?
+
             #[tokio::test]
             async fn memory() {
                 super::$name(super::memory_backend()).await;
@@ -57,16 +69,23 @@ macro_rules! on_all_backends {
                 super::$name(super::yours()).await;
             }
         }
-    )+};
+    };
 }
 
 on_all_backends!(
+    whole:
     a_whole_object_is_read_as_it_was_written,
     every_range_of_an_object_is_read,
-    an_object_is_not_there_until_it_is_written,
+    an_object_that_is_not_written_is_not_there,
     an_object_that_is_deleted_is_gone,
     many_objects_are_deleted_at_once,
     every_object_is_listed,
+    a_document_is_read_as_it_was_written,
+    documents_are_listed_and_are_no_objects,
+    a_document_that_is_deleted_is_gone;
+    in parts:
+    an_object_is_not_there_until_its_upload_ends,
+    an_upload_is_not_listed_as_an_object,
     parts_become_an_object_in_their_order,
     a_part_that_is_sent_again_replaces_the_one_before,
     an_upload_that_was_aborted_is_lost,
@@ -74,9 +93,6 @@ on_all_backends!(
     an_upload_ends_once,
     an_object_outlives_the_end_of_its_upload,
     uploads_are_listed_until_they_end,
-    a_document_is_read_as_it_was_written,
-    documents_are_listed_and_are_no_objects,
-    a_document_that_is_deleted_is_gone,
 );
 
 /// Bytes that are different at every place.
@@ -112,10 +128,14 @@ async fn every_range_of_an_object_is_read(backend: Arc<dyn Backend>) {
     assert!(matches!(beyond, Err(Error::Lost { .. })), "{beyond:?}");
 }
 
-async fn an_object_is_not_there_until_it_is_written(backend: Arc<dyn Backend>) {
+async fn an_object_that_is_not_written_is_not_there(backend: Arc<dyn Backend>) {
     let key = ObjectKey::random();
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })));
     assert!(matches!(read(&*backend, &key, 0..1).await, Err(Error::Lost { .. })));
+}
+
+async fn an_object_is_not_there_until_its_upload_ends(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
     let upload = backend.begin(&key).await.unwrap();
     backend.put_part(&key, &upload, 0, vec![bytes(10, 3)]).await.unwrap();
     assert!(matches!(backend.size(&key).await, Err(Error::Lost { .. })), "there are parts of it only");
@@ -153,17 +173,22 @@ async fn every_object_is_listed(backend: Arc<dyn Backend>) {
     }
     let (gone, _) = expected.pop().unwrap();
     backend.delete(&gone).await.unwrap();
-    let unfinished = ObjectKey::random();
-    let upload = backend.begin(&unfinished).await.unwrap();
     let mut listed: Vec<_> = backend.list().try_collect().await.unwrap();
-    backend.abort(&unfinished, &upload).await.unwrap();
     // Other tests have objects there too.
-    listed.retain(|(key, _)| expected.iter().any(|(put, _)| put == key) || *key == gone || *key == unfinished);
+    listed.retain(|(key, _)| expected.iter().any(|(put, _)| put == key) || *key == gone);
     let sorted = |mut all: Vec<(ObjectKey, u64)>| {
         all.sort_by_key(|(key, _)| key.to_string());
         all
     };
     assert_eq!(sorted(listed), sorted(expected));
+}
+
+async fn an_upload_is_not_listed_as_an_object(backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
+    let upload = backend.begin(&key).await.unwrap();
+    let listed: Vec<_> = backend.list().try_collect().await.unwrap();
+    backend.abort(&key, &upload).await.unwrap();
+    assert!(listed.iter().all(|(listed, _)| *listed != key));
 }
 
 async fn parts_become_an_object_in_their_order(backend: Arc<dyn Backend>) {
@@ -429,58 +454,6 @@ async fn an_upload_is_not_lost_because_something_is_not_found() {
         for error in [part, completed] {
             assert!(matches!(&error, Error::Backend { reason: told, .. } if told.contains(reason)), "{error}");
         }
-    }
-}
-
-/// An upload in Google's store of one part, about to be ended; and the words of the request that ends it.
-async fn about_to_end(backend: &dyn Backend) -> (ObjectKey, String, Vec<(u32, String)>, String) {
-    let key = ObjectKey::random();
-    let upload = backend.begin(&key).await.unwrap();
-    let name = backend.put_part(&key, &upload, 0, vec![bytes(10, 15)]).await.unwrap();
-    let words = key.to_string();
-    (key, upload, vec![(0, name)], words)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_end_of_an_upload_to_google_is_sent_again_after_passing_trouble() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let (key, upload, parts, words) = about_to_end(&*backend).await;
-    let words = ["POST", words.as_str()];
-    let passing =
-        ["503 Service Unavailable\r\nretry-after: 1\r\n", "429 Too Many Requests\r\n", "408 Request Timeout\r\n"];
-    server.fail(&words, &passing.map(Fault::Refused));
-    backend.complete(&key, &upload, parts).await.unwrap();
-    server.assert_failed(&words);
-    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 15));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_google_will_refuse_again_is_not_sent_again() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let (key, upload, parts, words) = about_to_end(&*backend).await;
-    let words = ["POST", words.as_str()];
-    server.fail(&words, &[Fault::Refused("403 Forbidden\r\n")]);
-    let refused = backend.complete(&key, &upload, parts.clone()).await;
-    assert!(matches!(&refused, Err(Error::Backend { reason, .. }) if reason.contains("403")), "{refused:?}");
-    backend.complete(&key, &upload, parts).await.unwrap();
-}
-
-/// The store does what it is asked, and nobody hears of it: the object is known by its bytes then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_end_that_google_made_without_a_word_is_recognised() {
-    let (server, backend) = (gcs_server().await, gcs().await);
-    let store = RemoteStore::new(backend, 0, 64 << 20);
-    for fault in [Fault::Unanswered, Fault::Replaced("500 Internal Server Error\r\n")] {
-        let (key, whole) = (ObjectKey::random(), bytes(20 << 20, 16));
-        let mut writer = store.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
-        writer.write(whole.clone()).await.unwrap();
-        let words = key.to_string();
-        let words = ["POST", words.as_str(), "uploadId="];
-        server.fail(&words, &[fault]);
-        writer.finish().await.unwrap();
-        server.assert_failed(&words);
-        let there = store.hash(&key, Algorithm::Sha256, whole.len() as u64).await.unwrap();
-        assert_eq!(there.digest(), Digest::of(Algorithm::Sha256, &whole), "{fault:?}");
     }
 }
 

@@ -1,10 +1,12 @@
 //! The stores under test, as servers that all tests share; each backend has a prefix of its own there.
 
-use longshore_config::{Azure, Gcs, Secret, Settings, Sources, Storage as StorageSettings};
+use crate::minio::s3_settings;
+use longshore_config::{Azure, Gcs, S3, Secret, Settings, Sources, Storage as StorageSettings};
 use longshore_storage::{Backend, azure_backend, gcs_backend, s3_backend};
 use longshore_tests::{
     azurite::{self, Azurite},
     gcs::Gcs as GcsServer,
+    middleman::{Faults, Middleman},
     minio::{ACCESS_KEY, Minio, SECRET_KEY},
 };
 use std::{env, sync::Arc};
@@ -49,6 +51,15 @@ pub(crate) async fn gcs_settings() -> Gcs {
 
 pub(crate) async fn gcs() -> Arc<dyn Backend> {
     gcs_backend(&gcs_settings().await).unwrap()
+}
+
+/// A bucket of S3 of which requests can be made to fail.
+pub(crate) fn failing_s3() -> (Faults, Arc<dyn Backend>) {
+    let faults = Faults::default();
+    let planned = faults.clone();
+    let middleman = Middleman::in_front_of(Minio::shared().address(), move |head| planned.next(head));
+    let settings = S3 { endpoint: Some(middleman.url()), ..s3_settings() };
+    (faults, s3_backend(&settings, None).unwrap())
 }
 
 pub(crate) fn azure_settings() -> Azure {

@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// What goes wrong with a call.
@@ -34,6 +35,8 @@ pub(crate) enum Fault {
     Silent,
     /// A read falls silent after so many bytes.
     FallsSilent(usize),
+    /// A read comes to a trickle after so many bytes: one byte a second.
+    Trickles(usize),
     /// Whoever reads on after so many bytes panics.
     Panics(usize),
 }
@@ -45,7 +48,7 @@ pub(crate) struct Faulty {
     inner: Arc<dyn Backend>,
     plan: Mutex<Arc<Plan>>,
     calls: AtomicUsize,
-    read: AtomicU64,
+    read: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Faulty {
@@ -58,7 +61,7 @@ impl Faulty {
     /// One that does what it should.
     pub(crate) fn new(inner: Arc<dyn Backend>) -> Arc<Self> {
         let plan: Arc<Plan> = Arc::new(|_, _| Fault::None);
-        Arc::new(Self { inner, plan: Mutex::new(plan), calls: AtomicUsize::new(0), read: AtomicU64::new(0) })
+        Arc::new(Self { inner, plan: Mutex::new(plan), calls: AtomicUsize::new(0), read: Arc::default() })
     }
 
     /// From now on, what becomes of the calls, which are counted from 0 again.
@@ -101,12 +104,14 @@ impl Faulty {
         let some = match fault {
             Fault::Before | Fault::After => return Err(failed),
             Fault::Silent => return std::future::pending().await,
-            Fault::BreaksOff(some) | Fault::Truncated(some) | Fault::FallsSilent(some) | Fault::Panics(some) => {
-                some as u64
-            }
+            Fault::BreaksOff(some)
+            | Fault::Truncated(some)
+            | Fault::FallsSilent(some)
+            | Fault::Trickles(some)
+            | Fault::Panics(some) => some as u64,
             Fault::None | Fault::Flipped(_) => u64::MAX,
         };
-        let end = range.end.min(range.start.saturating_add(some));
+        let (wanted, end) = (range.end, range.end.min(range.start.saturating_add(some)));
         self.read.fetch_add(end - range.start, Ordering::Relaxed);
         let whole =
             if end > range.start { self.inner.read(key, range.start..end).await? } else { stream::empty().boxed() };
@@ -114,11 +119,32 @@ impl Faulty {
             Fault::BreaksOff(_) => whole.chain(stream::once(async { Err(failed) })).boxed(),
             Fault::Panics(_) => whole.chain(stream::once(async { panic!("the read was told to panic") })).boxed(),
             Fault::FallsSilent(_) => whole.chain(stream::pending()).boxed(),
+            Fault::Trickles(_) if end < wanted => {
+                whole.chain(self.trickle(self.inner.read(key, end..wanted).await?)).boxed()
+            }
             Fault::Flipped(at) => {
                 whole.scan(at, |at, piece| std::future::ready(Some(piece.map(|piece| flipped(at, &piece))))).boxed()
             }
             _ => whole,
         })
+    }
+
+    /// The bytes one by one, each a second after the one before.
+    fn trickle(&self, whole: ByteStream) -> ByteStream {
+        let read = self.read.clone();
+        let bytes = whole.flat_map(|piece| match piece {
+            Ok(piece) => stream::iter((0..piece.len()).map(move |place| Ok(piece.slice(place..=place)))).boxed(),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        });
+        let slow = bytes.then(move |byte| {
+            let read = read.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                read.fetch_add(1, Ordering::Relaxed);
+                byte
+            }
+        });
+        slow.boxed()
     }
 }
 
@@ -176,8 +202,16 @@ impl Backend for Faulty {
         Box::pin(self.with("uploads", key, self.inner.uploads(key)))
     }
 
+    /// It may break off behind its last object.
     fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
-        self.inner.list()
+        let failed = Error::Backend { key: ObjectKey::random(), reason: "the list was told to fail".to_owned() };
+        let failed = stream::once(async { Err(failed) });
+        match self.next("list") {
+            Fault::Before => failed.boxed(),
+            Fault::After => self.inner.list().chain(failed).boxed(),
+            Fault::Silent => stream::pending().boxed(),
+            _ => self.inner.list(),
+        }
     }
 
     fn size<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<u64>> {

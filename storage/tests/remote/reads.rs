@@ -93,8 +93,10 @@ async fn a_range_fetches_the_segments_that_it_lies_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_breaks_off_ends_early_or_falls_silent_goes_on_where_it_was() {
-    for fault in [Fault::BreaksOff(MIB + 5), Fault::Truncated(MIB + 5), Fault::FallsSilent(MIB + 5), Fault::Before] {
+async fn a_read_that_breaks_off_ends_early_falls_silent_or_trickles_goes_on_where_it_was() {
+    const AFTER: usize = MIB + 5;
+    let faults = [Fault::BreaksOff(AFTER), Fault::Truncated(AFTER), Fault::FallsSilent(AFTER), Fault::Trickles(AFTER)];
+    for fault in faults.into_iter().chain([Fault::Before]) {
         let (backend, store, key, whole) = place(64, 20 * MIB).await;
         backend.plan(move |call, _| if call % 3 == 0 { fault } else { Fault::None });
         assert!(collect(open(&store, &key, whole.len()).await).await == whole, "{fault:?}");
@@ -114,11 +116,29 @@ async fn a_store_that_stays_away_is_an_error_for_all_who_wait_and_for_nobody_aft
     assert!(collect(open(&store, &key, whole.len()).await).await == whole);
 }
 
+/// A byte a second is life, and a segment would take twelve days: it is cut, and the rest is asked for by its range.
+#[tokio::test(start_paused = true)]
+async fn a_trickle_is_cut_and_slow_is_not() {
+    let (backend, store, key, whole) = place(64, MIB).await;
+    let begun = tokio::time::Instant::now();
+    backend.plan(|call, _| if call == 0 { Fault::Trickles(MIB / 2) } else { Fault::None });
+    assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+    let elapsed = begun.elapsed();
+    assert!((Duration::from_secs(20)..Duration::from_secs(25)).contains(&elapsed), "cut after {elapsed:?}");
+    assert_eq!((backend.calls(), backend.bytes_read()), (2, MIB as u64), "nothing is fetched twice");
+
+    // The last bytes of an answer may come as they like.
+    let (backend, store, key, whole) = place(64, MIB).await;
+    backend.plan(|_, _| Fault::Trickles(MIB - 15));
+    assert!(collect(open(&store, &key, whole.len()).await).await == whole);
+    assert_eq!(backend.calls(), 1);
+}
+
 /// Whoever reads at a store that takes requests and answers none is told so within a minute, and nothing is left of it.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_answers_is_given_up_by_all_readers_and_holds_nobody_after() {
     const LIMIT: Duration = Duration::from_secs(61);
-    for fault in [Fault::Silent, Fault::FallsSilent(5)] {
+    for fault in [Fault::Silent, Fault::FallsSilent(5), Fault::Trickles(5)] {
         let (backend, store, key, whole) = place(64, MIB + 5).await;
         let (store, size) = (&store, whole.len() as u64);
         // More than may ask the store at a time, and than there is memory for.

@@ -17,6 +17,7 @@ mod fuse;
 mod garbage;
 mod hang_up;
 mod kill9;
+mod late_error;
 mod ledger;
 mod leftovers;
 mod load;

@@ -3,15 +3,15 @@
 use crate::{
     expected::{Expected, MANIFEST, content, digest, repository, tag},
     faulty::Fault,
-    operation::{BLOBS, HOUR, MANIFESTS, REPLICAS, REPOSITORIES, TAGS},
+    operation::{BLOBS, MANIFESTS, REPLICAS, REPOSITORIES, TAGS},
     play::{Outcome, act},
     world::World,
 };
 use futures_util::TryStreamExt;
-use longshore_gc::Step;
+use longshore_gc::{Error as GcError, Step};
 use longshore_oci::Reference;
 use longshore_registry::{Delivery, Error, Purpose, Registry};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Compares whether a blob was found with what is known; a client that is told that it is not there knows so from then on.
 pub(crate) fn blob_found(found: Result<(), Error>, expected: &mut Expected, number: usize, blob: usize) -> Outcome {
@@ -139,6 +139,25 @@ pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcom
     }
 }
 
+/// More than anything waits for at a time.
+const REST: Duration = Duration::from_secs(49 * 3600);
+
+/// Lets time go by, and does once whatever is due then.
+pub(crate) async fn collect(world: &mut World) -> Result<(), GcError> {
+    world.advance(REST).await;
+    let collector = world.collector(0);
+    collector.expire_uploads().await?;
+    collector.forget_deleted().await?;
+    collector.add_up_usage().await?;
+    for step in [Step::Manifests, Step::Grants, Step::Blobs] {
+        while let Some(found) = collector.look(step).await? {
+            collector.act(found).await?;
+        }
+    }
+    collector.delete_condemned().await?;
+    Ok(())
+}
+
 /// Lets all time go by that anything waits for, and the collector run until it finds nothing more: then what tags keep is
 /// there, and nothing else, in the database and in the store.
 pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outcome {
@@ -147,18 +166,8 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
     }
     // A tagged index, its child, its layer, its blob, its object: each waits for what it was promised.
     for _ in 0..12 {
-        world.advance(49 * HOUR).await;
-        expected.now += 49 * HOUR;
-        let collector = world.collector(0);
-        collector.expire_uploads().await.map_err(|error| error.to_string())?;
-        collector.forget_deleted().await.map_err(|error| error.to_string())?;
-        collector.add_up_usage().await.map_err(|error| error.to_string())?;
-        for step in [Step::Manifests, Step::Grants, Step::Blobs] {
-            while let Some(found) = collector.look(step).await.map_err(|error| error.to_string())? {
-                collector.act(found).await.map_err(|error| error.to_string())?;
-            }
-        }
-        collector.delete_condemned().await.map_err(|error| error.to_string())?;
+        expected.now += REST;
+        collect(world).await.map_err(|error| error.to_string())?;
     }
     everything(world, expected).await?;
     let mut manifests = 0;

@@ -8,8 +8,9 @@
 
 mod check;
 mod clock;
+mod every_call;
 mod expected;
-#[allow(dead_code, reason = "reads fail in other tests")]
+#[allow(dead_code, reason = "other tests let reads fail in more ways")]
 #[path = "../../../storage/tests/remote/faulty.rs"]
 mod faulty;
 mod known;

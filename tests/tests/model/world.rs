@@ -1,7 +1,7 @@
 //! The registry under test: one process on SQLite or three on Postgres, over one store.
 
 use crate::{clock::Clock, faulty::Faulty, ledger::Ledger, operation::REPLICAS};
-use longshore_gc::{Collector, Findings, Rules as GcRules};
+use longshore_gc::{Collector, Error as GcError, Finding, Findings, FsckOptions, Rules as GcRules, fsck};
 use longshore_metadata::{Breaker, ConnectOptions, Lifetimes, Metadata};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
@@ -85,6 +85,7 @@ async fn connect(url: &str) -> Metadata {
 /// A process.
 struct Replica {
     metadata: Metadata,
+    storage: Storage,
     registry: Registry,
     collector: Collector,
 }
@@ -143,7 +144,8 @@ impl World {
         };
         let registry = Registry::new(metadata.clone(), storage.clone(), rules);
         let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100, ..GcRules::default() };
-        Replica { collector: Collector::new(metadata.clone(), storage, gc), metadata, registry }
+        let collector = Collector::new(metadata.clone(), storage.clone(), gc);
+        Replica { metadata, storage, registry, collector }
     }
 
     pub(crate) fn registry(&self, replica: usize) -> Registry {
@@ -152,6 +154,15 @@ impl World {
 
     pub(crate) fn collector(&self, replica: usize) -> Collector {
         self.replicas[replica % self.replicas.len()].collector.clone()
+    }
+
+    /// Compares the store with the database; tells what is wrong.
+    pub(crate) async fn compare(&self) -> Result<Vec<Finding>, GcError> {
+        let Replica { metadata, storage, .. } = &self.replicas[0];
+        let options = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
+        let mut findings = Vec::new();
+        fsck(metadata, storage, options, |finding| findings.push(finding.clone())).await?;
+        Ok(findings)
     }
 
     /// Ends a process, and begins another in its place. What its collector had decided is forgotten.

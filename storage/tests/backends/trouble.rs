@@ -1,0 +1,154 @@
+//! Trouble on the way to a store and back: what is worth trying again is tried again, what was done without a word is
+//! recognised, and what was refused is not taken for done, whatever the status of the answer says.
+
+use crate::{
+    bytes, read,
+    stores::{failing_s3, gcs, gcs_server},
+};
+use longshore_oci::{Algorithm, Digest};
+use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore};
+use longshore_tests::middleman::{Fault, Faults};
+use std::sync::Arc;
+
+/// What a store says that began its answer well and failed then: these are as S3's documentation has them.
+const FAILED_LATE: &str = "200 OK\r\ncontent-type: application/xml\r\n\r\n\
+    <?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\n<Error><Code>InternalError</Code><Message>We encountered an internal \
+    error. Please try again.</Message><RequestId>656c76696e6727</RequestId><HostId>Uuag1LuByRx9</HostId></Error>";
+const SLOW_DOWN_LATE: &str = "200 OK\r\ncontent-type: application/xml\r\n\r\n\
+    <?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.\
+    </Message></Error>";
+const REFUSED_LATE: &str = "200 OK\r\ncontent-type: application/xml\r\n\r\n\
+    <?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+
+/// Makes a test of each function on S3 and on Google Cloud Storage.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn s3() {
+                let (faults, backend) = super::failing_s3();
+                super::$name(&faults, backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn gcs() {
+                super::$name(super::gcs_server().await.faults(), super::gcs().await).await;
+            }
+        }
+    )+};
+}
+
+on_both!(
+    the_end_of_an_upload_is_sent_again_after_passing_trouble,
+    the_end_of_an_upload_that_failed_behind_a_good_status_is_sent_again,
+    an_end_that_was_refused_behind_a_good_status_is_not_taken_for_done,
+    what_will_be_refused_again_is_not_sent_again,
+    an_end_that_was_made_without_a_word_is_recognised,
+    an_upload_that_was_not_begun_behind_a_good_status_is_none,
+);
+
+/// An upload of one part, about to be ended; and the words of the request that ends it.
+async fn about_to_end(backend: &dyn Backend) -> (ObjectKey, String, Vec<(u32, String)>, String) {
+    let key = ObjectKey::random();
+    let upload = backend.begin(&key).await.unwrap();
+    let name = backend.put_part(&key, &upload, 0, vec![bytes(10, 15)]).await.unwrap();
+    let words = key.to_string();
+    (key, upload, vec![(0, name)], words)
+}
+
+async fn the_end_of_an_upload_is_sent_again_after_passing_trouble(faults: &Faults, backend: Arc<dyn Backend>) {
+    let (key, upload, parts, words) = about_to_end(&*backend).await;
+    let words = ["POST", words.as_str()];
+    let passing = ["503 Service Unavailable\r\nretry-after: 1\r\n", "500 Internal Server Error\r\n"];
+    faults.fail(&words, &passing.map(Fault::Refused));
+    faults.fail(&words, &[Fault::Unheard]);
+    backend.complete(&key, &upload, parts).await.unwrap();
+    faults.assert_failed(&words);
+    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 15));
+}
+
+async fn the_end_of_an_upload_that_failed_behind_a_good_status_is_sent_again(
+    faults: &Faults,
+    backend: Arc<dyn Backend>,
+) {
+    let (key, upload, parts, words) = about_to_end(&*backend).await;
+    let words = ["POST", words.as_str(), "uploadId="];
+    faults.fail(&words, &[FAILED_LATE, SLOW_DOWN_LATE, FAILED_LATE].map(Fault::Refused));
+    backend.complete(&key, &upload, parts).await.unwrap();
+    faults.assert_failed(&words);
+    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 15));
+}
+
+/// Nothing is there then, and the upload can still be ended.
+async fn an_end_that_was_refused_behind_a_good_status_is_not_taken_for_done(
+    faults: &Faults,
+    backend: Arc<dyn Backend>,
+) {
+    let (key, upload, parts, words) = about_to_end(&*backend).await;
+    faults.fail(&["POST", words.as_str(), "uploadId="], &[Fault::Refused(REFUSED_LATE)]);
+    let refused = backend.complete(&key, &upload, parts.clone()).await;
+    assert!(matches!(&refused, Err(Error::Backend { reason, .. }) if reason.contains("AccessDenied")), "{refused:?}");
+    let nothing = backend.size(&key).await;
+    assert!(matches!(nothing, Err(Error::Lost { .. })), "{nothing:?}");
+    backend.complete(&key, &upload, parts).await.unwrap();
+    assert!(read(&*backend, &key, 0..10).await.unwrap() == bytes(10, 15));
+}
+
+async fn what_will_be_refused_again_is_not_sent_again(faults: &Faults, backend: Arc<dyn Backend>) {
+    let (key, upload, parts, words) = about_to_end(&*backend).await;
+    let words = ["POST", words.as_str()];
+    faults.fail(&words, &[Fault::Refused("403 Forbidden\r\n")]);
+    let refused = backend.complete(&key, &upload, parts.clone()).await;
+    assert!(matches!(&refused, Err(Error::Backend { reason, .. }) if reason.contains("403")), "{refused:?}");
+    backend.complete(&key, &upload, parts).await.unwrap();
+}
+
+/// The store does what it is asked, and nobody hears of it: the object is known by its bytes then.
+async fn an_end_that_was_made_without_a_word_is_recognised(faults: &Faults, backend: Arc<dyn Backend>) {
+    let store = RemoteStore::new(backend, 0, 64 << 20);
+    let unheard = ["500 Internal Server Error\r\n", FAILED_LATE].map(Fault::Replaced);
+    for fault in [Fault::Unanswered].into_iter().chain(unheard) {
+        let (key, whole) = (ObjectKey::random(), bytes(20 << 20, 16));
+        let mut writer = store.create(key.clone(), BlobHasher::new(Algorithm::Sha256), Vec::new()).await.unwrap();
+        writer.write(whole.clone()).await.unwrap();
+        let words = key.to_string();
+        let words = ["POST", words.as_str(), "uploadId="];
+        faults.fail(&words, &[fault]);
+        writer.finish().await.unwrap();
+        faults.assert_failed(&words);
+        let there = store.hash(&key, Algorithm::Sha256, whole.len() as u64).await.unwrap();
+        assert_eq!(there.digest(), Digest::of(Algorithm::Sha256, &whole), "{fault:?}");
+    }
+}
+
+/// The answer names none, and none is made up.
+async fn an_upload_that_was_not_begun_behind_a_good_status_is_none(faults: &Faults, backend: Arc<dyn Backend>) {
+    let key = ObjectKey::random();
+    let words = key.to_string();
+    faults.fail(&["POST", words.as_str(), "uploads"], &[Fault::Refused(FAILED_LATE)]);
+    let refused = backend.begin(&key).await;
+    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
+    assert!(backend.uploads(&key).await.unwrap().is_empty());
+}
+
+/// Whoever deletes many at once would forget those that are still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_whose_delete_failed_behind_a_good_status_are_not_taken_for_deleted() {
+    let (faults, backend) = failing_s3();
+    let keys: Vec<_> = (0..5).map(|_| ObjectKey::random()).collect();
+    for key in &keys {
+        backend.put(key, vec![bytes(10, 17)]).await.unwrap();
+    }
+    let words = ["POST", "delete"];
+    faults.fail(&words, &[Fault::Refused(REFUSED_LATE)]);
+    let refused = backend.delete_all(&keys).await;
+    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
+    faults.assert_failed(&words);
+    for key in &keys {
+        assert_eq!(backend.size(key).await.unwrap(), 10);
+    }
+    backend.delete_all(&keys).await.unwrap();
+    for key in &keys {
+        assert!(matches!(backend.size(key).await, Err(Error::Lost { .. })));
+    }
+}
