@@ -37,7 +37,7 @@ pub use contents::{BlobEdge, Contents, ManifestNode, RepositorySize};
 use durability::Durability;
 pub use error::Error;
 pub use garbage::{
-    BlobFacts, BlobsOutcome, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts,
+    BlobFacts, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GarbageOutcome, GrantFacts,
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
 pub use history::{DeletedManifest, TagChange};

@@ -1,7 +1,7 @@
 //! Looking through repositories, each once an interval by whichever replica comes first.
 
 use super::{PAGE, Retained, Survey};
-use crate::{BATCH, Error, House};
+use crate::{BATCH, Error, House, manifests};
 use longshore_metadata::{CondemnedTag, TagFacts, TagPage, TagsOutcome};
 use longshore_oci::RepositoryName;
 use std::{
@@ -33,7 +33,7 @@ impl Walks {
 /// Looks through every repository that a rule is for and that is due, and adds what came of it.
 ///
 /// # Errors
-/// [`Error::TooMuch`] where too many tags would have gone: nothing is collected from then on.
+/// [`Error::TooMuch`] where too many tags, or build caches, would have gone: nothing is collected from then on.
 pub(crate) async fn look_through(house: &House, found: &mut Retained) -> Result<(), Error> {
     let retention = &house.rules.retention;
     if retention.rules.is_empty() || !house.walks.is_time(retention.interval) {
@@ -124,7 +124,7 @@ impl<'house> Look<'house> {
             }
             let old: Vec<_> = old.into_iter().map(|generation| generation.condemned).collect();
             for batch in old.chunks(BATCH as usize) {
-                found.build_caches += self.house.metadata.delete_unkept_manifests(batch.to_vec()).await?;
+                found.build_caches += manifests::delete(self.house, batch.to_vec()).await?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
 use std::{process::ExitCode, time::Duration};
 
-/// So many blobs are never too many to delete in a day.
+/// So many manifests, and so many blobs, are never too many to delete in a day.
 const FLOOR: u64 = 1000;
 
 pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
