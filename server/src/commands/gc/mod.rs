@@ -38,7 +38,8 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     let storage = super::open_pair(settings, metadata).await?;
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
-    let collected = collector.pass().await.context("the pass did not come to its end")?;
+    let mut collected = Collected::default();
+    let passed = collector.pass(|event| collected += event).await;
     match options.output {
         OutputFormat::Text => print!("{}", text(&collected)),
         OutputFormat::Json => println!("{}", json(&collected)),
@@ -69,6 +70,7 @@ fn steps(collected: &Collected) -> [(&'static str, Deleted); 5] {
     let Collected { manifests, grants, blobs, objects, retained, .. } = collected;
     [
         ("caches", retained.build_caches),
+    passed.context("the pass did not come to its end: what is told above is done, and the next one goes on")?;
         ("manifests", *manifests),
         ("grants", *grants),
         ("blobs", *blobs),
