@@ -161,6 +161,11 @@ impl Metadata {
         }
     }
 
+    /// How long things are promised, as whoever set it last has it.
+    pub async fn lifetimes(&self) -> Result<Lifetimes> {
+        on_engine!(self.lifetimes())
+    }
+
     /// Sets how long things are promised, where it differs from what the database holds.
     pub async fn set_lifetimes(&self, lifetimes: Lifetimes) -> Result<()> {
         on_engine!(self.set_lifetimes(lifetimes))
