@@ -24,7 +24,8 @@ pub struct Gc {
     /// How long a manifest stays that was neither tagged, nor pushed, nor pulled. Default 7 d.
     #[serde(with = "duration")]
     pub undo: Duration,
-    /// Of a hundred blobs, how many may be deleted in a day before that is taken for a mistake. Default 10; 100 is never.
+    /// Of a hundred manifests, and of a hundred blobs, how many may be deleted in a day before that is taken for a mistake.
+    /// Default 10; 100 is never.
     pub breaker: u8,
     /// How often the rules of retention look through a repository. Default 1 h.
     #[serde(with = "duration")]

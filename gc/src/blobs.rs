@@ -1,7 +1,7 @@
 //! Blobs that no repository holds. Their objects are condemned: the bytes go once the reads that are under way have ended.
 
 use crate::{BATCH, Error, House, Sorted, verdict};
-use longshore_metadata::{BlobsOutcome, Deleted, Review, ReviewPage};
+use longshore_metadata::{Deleted, GarbageOutcome, Review, ReviewPage};
 
 /// Reads the due reviews after this one; none where there are none.
 pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<Review>>, Error> {
@@ -25,7 +25,7 @@ pub(crate) async fn act(house: &House, sorted: Sorted<Review>) -> Result<Deleted
         return Ok(Deleted::default());
     }
     match house.metadata.delete_unheld_blobs(sorted.condemned, house.rules.breaker).await? {
-        BlobsOutcome::Deleted(deleted) => Ok(deleted),
-        BlobsOutcome::Stopped => Err(Error::TooMuch),
+        GarbageOutcome::Deleted(deleted) => Ok(deleted),
+        GarbageOutcome::Stopped => Err(Error::TooMuch),
     }
 }

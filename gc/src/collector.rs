@@ -1,60 +1,15 @@
 //! Passes over all steps, again and again while the server runs.
 
-use crate::{Clock, Error, Findings, House, Pace, Retained, Rules, Step, Walks, objects, retention, uploads};
-use longshore_metadata::{CollectionState, Deleted, Metadata, Review};
+use crate::{
+    Clock, Collected, Error, Event, Findings, Halt, House, Pace, Rules, Step, Walks, objects, retention, uploads,
+};
+use longshore_metadata::{Deleted, Metadata, Review};
 use longshore_storage::Storage;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Runs the steps. Any number of them may run at the same time, on any replicas.
 #[derive(Debug, Clone)]
 pub struct Collector(House);
-
-/// What a pass did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Upload sessions that had expired.
-    pub uploads: u64,
-    /// What retention rules did.
-    pub retained: Retained,
-    /// Manifests that nothing kept.
-    pub manifests: Deleted,
-    /// Holds of repositories on blobs that nothing kept.
-    pub grants: Deleted,
-    /// Blobs that no repository held.
-    pub blobs: Deleted,
-    /// Objects whose bytes are gone now.
-    pub objects: Deleted,
-    /// What held the pass up: nothing was done after that.
-    pub halt: Option<Halt>,
-    /// For how long the oldest review has been due that was left.
-    pub overdue: Duration,
-}
-
-impl Collected {
-    /// Whether it found nothing to do.
-    pub fn is_nothing(&self) -> bool {
-        let deleted = [self.manifests, self.grants, self.blobs, self.objects];
-        let tags = self.retained.tags + self.retained.build_caches.count;
-        self.uploads == 0 && tags == 0 && deleted.iter().all(|deleted| deleted.count == 0)
-    }
-}
-
-/// Why nothing is collected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Halt {
-    /// The clock was moved: what was promised by it is promised anew.
-    Until(SystemTime),
-    /// Somebody has to look at it.
-    Stopped(String),
-}
-
-impl Halt {
-    /// What holds collection up in this state, if anything.
-    pub fn of(state: &CollectionState) -> Option<Self> {
-        let stopped = state.stopped.clone().map(Self::Stopped);
-        stopped.or_else(|| state.waits_until.map(Self::Until))
-    }
-}
 
 impl Collector {
     /// A collector for this database and these objects.
@@ -63,53 +18,50 @@ impl Collector {
         Self(House { metadata, storage, rules, clock: Clock::default(), pace, walks: Walks::default() })
     }
 
-    /// One pass over all steps, until none of them finds anything more to do.
+    /// One pass over all steps, until none of them finds anything more to do. What it does is reported batch by batch.
     ///
     /// # Errors
-    /// The first one; what was done before it stays done.
-    pub async fn pass(&self) -> Result<Collected, Error> {
-        match self.steps().await {
-            Ok(collected) => Ok(Collected { overdue: self.0.metadata.overdue_for().await?, ..collected }),
-            Err(Error::ClockMoved) => {
-                self.0.metadata.hold_collection().await?;
-                Err(Error::ClockMoved)
-            }
-            Err(error) => Err(error),
+    /// The first one; what was reported before it stays done.
+    pub async fn pass(&self, mut report: impl FnMut(Event)) -> Result<(), Error> {
+        let mut passed = self.steps(&mut report).await;
+        if matches!(passed, Err(Error::ClockMoved)) {
+            self.0.metadata.hold_collection().await?;
         }
+        match self.0.metadata.overdue_for().await {
+            Ok(overdue) => report(Event::Overdue(overdue)),
+            Err(error) => passed = passed.and(Err(error.into())),
+        }
+        passed
     }
 
-    async fn steps(&self) -> Result<Collected, Error> {
-        let halt = self.halt().await?;
+    async fn steps(&self, report: &mut impl FnMut(Event)) -> Result<(), Error> {
+        let mut halt = self.halt().await?;
         self.add_up_usage().await?;
-        let mut collected = Collected { halt, ..Collected::default() };
-        if collected.halt.is_some() {
-            return Ok(collected);
+        if halt.is_none() {
+            match self.take_away(report).await {
+                Ok(()) | Err(Error::TooMuch) => halt = self.halt().await?,
+                Err(error) => return Err(error),
+            }
         }
-        collected.uploads = uploads::expire(&self.0).await?;
-        uploads::forget_deleted(&self.0).await?;
-        if let Err(error) = retention::look_through(&self.0, &mut collected.retained).await {
-            return self.stopped_by(error, collected).await;
+        match halt {
+            None => objects::delete_condemned(&self.0, report).await,
+            // The bytes of what should not have gone are still there: they stay.
+            Some(halt) => {
+                report(Event::Halted(halt));
+                Ok(())
+            }
         }
-        collected.manifests = self.0.all(Step::Manifests).await?;
-        collected.grants = self.0.all(Step::Grants).await?;
-        collected.blobs = self.0.all(Step::Blobs).await?;
-        // The bytes of what should not have gone are still there: they stay.
-        collected.halt = self.halt().await?;
-        if collected.halt.is_none() {
-            collected.objects = objects::delete_condemned(&self.0).await?;
-        }
-        Ok(collected)
     }
 
-    /// A pass that its rules of retention have ended.
-    async fn stopped_by(&self, error: Error, mut collected: Collected) -> Result<Collected, Error> {
-        match error {
-            Error::TooMuch => {
-                collected.halt = self.halt().await?;
-                Ok(collected)
-            }
-            error => Err(error),
+    /// Takes out of the database whatever nothing keeps.
+    async fn take_away(&self, report: &mut impl FnMut(Event)) -> Result<(), Error> {
+        uploads::expire(&self.0, report).await?;
+        uploads::forget_deleted(&self.0).await?;
+        retention::look_through(&self.0, report).await?;
+        for step in [Step::Manifests, Step::Grants, Step::Blobs] {
+            self.0.all(step, report).await?;
         }
+        Ok(())
     }
 
     /// The first half of a step: reads what is due, and decides; none where nothing is due.
@@ -133,7 +85,9 @@ impl Collector {
     /// # Errors
     /// [`Error::Metadata`].
     pub async fn expire_uploads(&self) -> Result<u64, Error> {
-        uploads::expire(&self.0).await
+        let mut collected = Collected::default();
+        uploads::expire(&self.0, &mut |event| collected += event).await?;
+        Ok(collected.uploads)
     }
 
     /// Forgets every deleted manifest that can be brought back no more.
@@ -157,7 +111,9 @@ impl Collector {
     /// # Errors
     /// [`Error::Metadata`]; [`Error::Storage`] after all others have had their turn.
     pub async fn delete_condemned(&self) -> Result<Deleted, Error> {
-        objects::delete_condemned(&self.0).await
+        let mut collected = Collected::default();
+        objects::delete_condemned(&self.0, &mut |event| collected += event).await?;
+        Ok(collected.objects)
     }
 
     async fn halt(&self) -> Result<Option<Halt>, Error> {
@@ -166,13 +122,25 @@ impl Collector {
         Ok(Halt::of(&state))
     }
 
-    /// Passes every `interval`, each reported, until the future is dropped. A failed pass is reported and tried again.
-    pub async fn run(&self, interval: Duration, report: impl Fn(&Result<Collected, Error>)) {
+    /// Passes every `interval` until the future is dropped: `report` is told what they do, batch by batch, and `passed` of each how it
+    /// ended, and what it did in all. A failed pass is tried again.
+    pub async fn run(
+        &self,
+        interval: Duration,
+        report: impl Fn(&Event),
+        passed: impl Fn(&Collected, Result<(), &Error>),
+    ) {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            report(&self.pass().await);
+            let mut collected = Collected::default();
+            let outcome = self.pass(|event| {
+                report(&event);
+                collected += event;
+            });
+            let outcome = outcome.await;
+            passed(&collected, outcome.as_ref().copied());
         }
     }
 }
@@ -180,6 +148,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BATCH;
     use crate::place::{Place, place};
     use longshore_metadata::{PutManifest, PutManifestOutcome};
     use longshore_oci::{Algorithm, Digest};
@@ -232,9 +201,11 @@ mod tests {
         for address in [stuck, other] {
             assert!(place.metadata.cancel_upload(address).await.unwrap());
         }
-        let outcome = place.collector().pass().await;
+        let mut collected = Collected::default();
+        let outcome = place.collector().pass(|event| collected += event).await;
         assert!(matches!(outcome, Err(Error::Storage(_))), "{outcome:?}");
         assert!(!place.is_there(&other_key).await);
+        assert_eq!(collected.objects, one_object(), "and what was done is not forgotten");
     }
 
     /// Everything goes as soon as nothing keeps it, step by step, until nothing is left.
@@ -259,7 +230,7 @@ mod tests {
 
         let mut total = (0, 0, 0, 0);
         loop {
-            let collected = place.collector().pass().await.unwrap();
+            let collected = place.pass().await;
             assert_eq!(collected.halt, None);
             if collected.is_nothing() {
                 break;
@@ -285,13 +256,68 @@ mod tests {
         let place = Place { rules, ..place(Duration::ZERO).await };
         place.promise_nothing().await;
         place.push_object("app", "blob").await;
-        let collected = place.collector().pass().await.unwrap();
+        let collected = place.pass().await;
         assert_eq!((collected.grants.count, collected.blobs.count), (1, 0));
         assert!(matches!(collected.halt, Some(Halt::Stopped(_))), "{:?}", collected.halt);
-        let collected = place.collector().pass().await.unwrap();
+        let collected = place.pass().await;
         assert!(collected.is_nothing() && collected.halt.is_some());
         place.metadata.resume_collection().await.unwrap();
-        let collected = place.collector().pass().await.unwrap();
+        let collected = place.pass().await;
         assert_eq!((collected.blobs.count, collected.objects.count, collected.halt), (1, 1, None));
+    }
+
+    /// Manifests are what no undo brings back: the first step that meets the breaker is the last of the pass.
+    #[tokio::test]
+    async fn too_many_manifests_stop_everything_that_comes_after_them() {
+        let breaker = longshore_metadata::Breaker { percent: 50, floor: 0 };
+        let rules = Rules { undo: Duration::ZERO, breaker, ..Rules::default() };
+        let place = Place { rules, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        place.push_object("app", "loose").await;
+        for name in ["one", "two", "three"] {
+            place.push_manifest("app", name, &[], &[]).await;
+        }
+        let collected = place.pass().await;
+        assert_eq!((collected.manifests.count, collected.grants.count), (0, 0));
+        let Some(Halt::Stopped(why)) = collected.halt else { panic!("{collected:?}") };
+        assert_eq!(why, "it would have deleted 3 of 3 manifests within a day, more than 50 %");
+        assert!(place.pass().await.is_nothing());
+        place.metadata.resume_collection().await.unwrap();
+        let collected = place.pass().await;
+        assert_eq!((collected.manifests.count, collected.blobs.count, collected.halt), (3, 1, None));
+    }
+
+    #[tokio::test]
+    async fn what_a_pass_does_is_told_batch_by_batch() {
+        let rules = Rules { undo: Duration::ZERO, ..Rules::default() };
+        let place = Place { rules, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        for number in 0..=BATCH {
+            place.push_manifest("app", &format!("manifest {number}"), &[], &[]).await;
+        }
+        let mut told = Vec::new();
+        place.collector().pass(|event| told.push(event)).await.unwrap();
+        let manifests = told.into_iter().filter_map(|event| match event {
+            Event::Manifests(deleted) => Some(deleted.count),
+            _ => None,
+        });
+        assert_eq!(manifests.collect::<Vec<_>>(), [u64::from(BATCH), 1]);
+    }
+
+    #[tokio::test]
+    async fn what_was_done_before_an_error_is_told() {
+        let rules = Rules { undo: Duration::ZERO, ..Rules::default() };
+        let place = Place { rules, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        place.push_object("app", "layer").await;
+        place.push_manifest("app", "manifest", &["layer"], &[]).await;
+        place.execute("CREATE TRIGGER fails BEFORE DELETE ON blobs BEGIN SELECT RAISE(ABORT, 'it fails'); END").await;
+        let mut collected = Collected::default();
+        let outcome = place.collector().pass(|event| collected += event).await;
+        assert!(matches!(outcome, Err(Error::Metadata(_))), "{outcome:?}");
+        assert_eq!((collected.manifests.count, collected.grants.count, collected.blobs.count), (1, 1, 0));
+        place.execute("DROP TRIGGER fails").await;
+        let collected = place.pass().await;
+        assert_eq!((collected.manifests.count, collected.grants.count, collected.blobs.count), (0, 0, 1));
     }
 }

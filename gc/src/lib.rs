@@ -4,6 +4,7 @@
 mod backup;
 mod blobs;
 mod clock;
+mod collected;
 mod collector;
 mod du;
 mod fsck;
@@ -29,7 +30,8 @@ pub use backup::{
     BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, read_backup,
     restore, store_backup, stored_backups,
 };
-pub use collector::{Collected, Collector, Halt};
+pub use collected::{Collected, Event, Halt};
+pub use collector::Collector;
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use pairing::pair;

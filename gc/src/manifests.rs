@@ -2,7 +2,7 @@
 //! queued by the database when it goes.
 
 use crate::{BATCH, Error, House, Sorted, verdict};
-use longshore_metadata::{CondemnedManifest, Deleted, ManifestFacts, Review, ReviewPage};
+use longshore_metadata::{CondemnedManifest, Deleted, GarbageOutcome, ManifestFacts, Review, ReviewPage};
 
 /// Reads the due reviews after this one; none where there are none.
 pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<CondemnedManifest>>, Error> {
@@ -22,10 +22,24 @@ pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<C
 }
 
 /// Ends the reviews, and deletes what is still as it was found.
+///
+/// # Errors
+/// [`Error::TooMuch`] where that were too many: none is deleted then.
 pub(crate) async fn act(house: &House, sorted: Sorted<CondemnedManifest>) -> Result<Deleted, Error> {
     house.metadata.keep_manifests(sorted.kept, sorted.postponed).await?;
     if sorted.condemned.is_empty() {
         return Ok(Deleted::default());
     }
-    Ok(house.metadata.delete_unkept_manifests(sorted.condemned).await?)
+    delete(house, sorted.condemned).await
+}
+
+/// Deletes manifests that nothing keeps, whoever found them: of all together only so many may go.
+///
+/// # Errors
+/// [`Error::TooMuch`] where that were too many: none is deleted then.
+pub(crate) async fn delete(house: &House, condemned: Vec<CondemnedManifest>) -> Result<Deleted, Error> {
+    match house.metadata.delete_unkept_manifests(condemned, house.rules.breaker).await? {
+        GarbageOutcome::Deleted(deleted) => Ok(deleted),
+        GarbageOutcome::Stopped => Err(Error::TooMuch),
+    }
 }

@@ -1,6 +1,6 @@
 //! The bytes of objects that no row names any more.
 
-use crate::{Error, Halt, House};
+use crate::{Error, Event, Halt, House};
 use longshore_metadata::{Deleted, Tombstone};
 use longshore_storage::ObjectKey;
 use std::time::Duration;
@@ -17,8 +17,7 @@ const HOLD: Duration = Duration::from_secs(300);
 /// # Errors
 /// One that an object met, after all others have had their turn: its tombstone stays claimed, and is due again when the
 /// claim has run out.
-pub(crate) async fn delete_condemned(house: &House) -> Result<Deleted, Error> {
-    let mut total = Deleted::default();
+pub(crate) async fn delete_condemned(house: &House, report: &mut impl FnMut(Event)) -> Result<(), Error> {
     let mut failed = None;
     loop {
         let began = Instant::now();
@@ -27,17 +26,17 @@ pub(crate) async fn delete_condemned(house: &House) -> Result<Deleted, Error> {
         // One that was never whole may have parts, which have to be asked for.
         let (whole, never_whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|tombstone| tombstone.size > 0);
         match delete_all(house, &whole).await {
-            Ok(deleted) => total += deleted,
+            Ok(deleted) => report(Event::Objects(deleted)),
             Err(Error::Storage(error)) => {
                 tracing::debug!(%error, "condemned objects are deleted one by one");
-                delete_one_by_one(house, &whole, &mut total, &mut failed).await?;
+                delete_one_by_one(house, &whole, report, &mut failed).await?;
             }
             Err(error) => return Err(error),
         }
-        delete_one_by_one(house, &never_whole, &mut total, &mut failed).await?;
+        delete_one_by_one(house, &never_whole, report, &mut failed).await?;
         // Whatever stopped collection meanwhile, here or at another replica: the bytes that are left stay.
         if is_last || Halt::of(&house.metadata.collection_state().await?).is_some() {
-            return failed.map_or(Ok(total), |error| Err(error.into()));
+            return failed.map_or(Ok(()), |error| Err(error.into()));
         }
         house.pace.rest(began).await;
     }
@@ -55,12 +54,12 @@ async fn delete_all(house: &House, tombstones: &[Tombstone]) -> Result<Deleted, 
 async fn delete_one_by_one(
     house: &House,
     tombstones: &[Tombstone],
-    total: &mut Deleted,
+    report: &mut impl FnMut(Event),
     failed: &mut Option<longshore_storage::Error>,
 ) -> Result<(), Error> {
     for tombstone in tombstones {
         match delete(house, tombstone).await {
-            Ok(()) => *total += Deleted { count: 1, bytes: tombstone.size },
+            Ok(()) => report(Event::Objects(Deleted { count: 1, bytes: tombstone.size })),
             Err(Error::Storage(error)) => {
                 tracing::warn!(key = tombstone.key, %error, "a condemned object was not deleted");
                 *failed = Some(error);

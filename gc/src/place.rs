@@ -54,7 +54,9 @@ impl Place {
     }
 
     pub(crate) async fn pass(&self) -> Collected {
-        self.collector().pass().await.unwrap()
+        let mut collected = Collected::default();
+        self.collector().pass(|event| collected += event).await.unwrap();
+        collected
     }
 
     /// A session with an object of a few bytes.

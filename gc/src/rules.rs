@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Rules {
     /// How long a manifest stays that was neither tagged, nor pushed, nor pulled: so long a tag's past can be restored.
     pub undo: Duration,
-    /// How many blobs may go before that is taken for a mistake.
+    /// How many manifests, and how many blobs, may go before that is taken for a mistake.
     pub breaker: Breaker,
     /// Of a hundred parts of the time, how many the collector works: the others belong to everybody else.
     pub share: u8,

@@ -1,7 +1,7 @@
 //! The steps that review what waits in the queue. Each is a look, without a lock, and an act on what was found: whatever
 //! happens between the two is seen by the act, or by the review that it queues.
 
-use crate::{Error, House, Verdict, blobs, grants, manifests};
+use crate::{Error, Event, House, Verdict, blobs, grants, manifests};
 use longshore_metadata::{CondemnedGrant, CondemnedManifest, Deleted, Review};
 use std::time::SystemTime;
 use tokio::time::Instant;
@@ -15,6 +15,16 @@ pub enum Step {
     Grants,
     /// Blobs that no repository holds.
     Blobs,
+}
+
+impl Step {
+    fn did(self, deleted: Deleted) -> Event {
+        match self {
+            Self::Manifests => Event::Manifests(deleted),
+            Self::Grants => Event::Grants(deleted),
+            Self::Blobs => Event::Blobs(deleted),
+        }
+    }
 }
 
 /// What a look found.
@@ -85,18 +95,13 @@ impl House {
     }
 
     /// Looks and acts until nothing is due that was not looked at, with rests.
-    pub(crate) async fn all(&self, step: Step) -> Result<Deleted, Error> {
-        let mut total = Deleted::default();
+    pub(crate) async fn all(&self, step: Step, report: &mut impl FnMut(Event)) -> Result<(), Error> {
         let mut after = Review::FIRST;
         loop {
             let began = Instant::now();
-            let Some(findings) = self.look(step, after).await? else { return Ok(total) };
+            let Some(findings) = self.look(step, after).await? else { return Ok(()) };
             after = findings.last();
-            match self.act(findings).await {
-                Ok(deleted) => total += deleted,
-                Err(Error::TooMuch) => return Ok(total),
-                Err(error) => return Err(error),
-            }
+            report(step.did(self.act(findings).await?));
             self.pace.rest(began).await;
         }
     }

@@ -1,20 +1,19 @@
 //! Sessions that nobody goes on with, and deleted manifests that can be brought back no more.
 
-use crate::{Error, House};
+use crate::{Error, Event, House};
 use tokio::time::Instant;
 
 /// Sessions in one transaction: few, so that no writer waits for long.
 const BATCH: u32 = 100;
 
 /// Ends every session that has expired, and condemns its object.
-pub(crate) async fn expire(house: &House) -> Result<u64, Error> {
-    let mut total = 0;
+pub(crate) async fn expire(house: &House, report: &mut impl FnMut(Event)) -> Result<(), Error> {
     loop {
         let began = Instant::now();
         let expired = house.metadata.expire_uploads(BATCH).await?;
-        total += expired.sessions;
+        report(Event::UploadsExpired(expired.sessions));
         if expired.sessions < u64::from(BATCH) {
-            return Ok(total);
+            return Ok(());
         }
         house.pace.rest(began).await;
     }

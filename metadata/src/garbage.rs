@@ -195,7 +195,7 @@ pub struct WaitingBytes {
     pub first: Option<SystemTime>,
 }
 
-/// How many blobs a collection may delete before it is taken for a mistake.
+/// How many manifests, tags or blobs a collection may delete before it is taken for a mistake: of each kind so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breaker {
     /// So many of a hundred, in a day; 100 lets everything go.
@@ -204,10 +204,10 @@ pub struct Breaker {
     pub floor: u64,
 }
 
-/// How the deletion of blobs went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BlobsOutcome {
-    /// Those that nobody held are gone.
+/// How the deletion of manifests or blobs went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GarbageOutcome {
+    /// Those that nothing kept are gone.
     Deleted(Deleted),
     /// None was deleted: they would have been too many, and are until somebody says that they are not.
     Stopped,
@@ -287,9 +287,13 @@ impl Metadata {
     }
 
     /// Deletes those of the manifests that are still as they were found and are kept by nothing. Those that somebody works
-    /// on right now are passed over, and stay in the queue.
-    pub async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {
-        on_engine!(self.delete_unkept_manifests(condemned))
+    /// on right now are passed over, and stay in the queue. Unless that were too many.
+    pub async fn delete_unkept_manifests(
+        &self,
+        condemned: Vec<CondemnedManifest>,
+        breaker: Breaker,
+    ) -> Result<GarbageOutcome> {
+        on_engine!(self.delete_unkept_manifests(condemned, breaker))
     }
 
     /// Deletes those of the holds whose lease has ended and that no manifest needs.
@@ -298,7 +302,7 @@ impl Metadata {
     }
 
     /// Deletes those of the blobs that no repository holds, and condemns their objects; unless that were too many.
-    pub async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {
+    pub async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<GarbageOutcome> {
         on_engine!(self.delete_unheld_blobs(reviews, breaker))
     }
 

@@ -37,7 +37,7 @@ pub use contents::{BlobEdge, Contents, ManifestNode, RepositorySize};
 use durability::Durability;
 pub use error::Error;
 pub use garbage::{
-    BlobFacts, BlobsOutcome, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts,
+    BlobFacts, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GarbageOutcome, GrantFacts,
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
 pub use history::{DeletedManifest, TagChange};
@@ -46,7 +46,7 @@ pub use pulls::{ManifestPulls, TagPulls};
 pub use quotas::{ComparedUsage, NamespaceUsage, Quotas, namespace};
 pub use records::{
     BlobContent, BlobRecord, CacheUsage, CommitOutcome, CommitUpload, DeleteOutcome, ExpiredUploads, FinishOutcome,
-    FinishUpload, Lifetimes, ManifestRecord, MigrationStatus, MountOutcome, Multipart, NamedBlob, NewUpload,
+    FinishUpload, Lifetimes, LostRaces, ManifestRecord, MigrationStatus, MountOutcome, Multipart, NamedBlob, NewUpload,
     PutInlineBlob, PutManifest, PutManifestOutcome, ReferrerRecord, ReferrersPage, SaveProgress, StoredContent,
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
@@ -153,13 +153,17 @@ impl Metadata {
         self.cache.usage()
     }
 
-    /// Writes that another one forestalled, a foreign key or the order of locks held back, and that ran again, since the
-    /// start. SQLite's run one after the other.
-    pub fn lost_races(&self) -> u64 {
+    /// Writes that another one forestalled, and that ran again, since the start. SQLite's run one after the other: it has none.
+    pub fn lost_races(&self) -> LostRaces {
         match &self.engine {
             Engine::Postgres(store) => store.lost_races(),
-            Engine::Sqlite(_) => 0,
+            Engine::Sqlite(_) => LostRaces::default(),
         }
+    }
+
+    /// How long things are promised, as whoever set it last has it.
+    pub async fn lifetimes(&self) -> Result<Lifetimes> {
+        on_engine!(self.lifetimes())
     }
 
     /// Sets how long things are promised, where it differs from what the database holds.

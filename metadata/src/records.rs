@@ -30,6 +30,15 @@ impl FromStr for UploadId {
     }
 }
 
+/// Writes that another one forestalled, and that ran again, since the start: by what held them back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LostRaces {
+    /// A foreign key: they would have named what had just gone, or deleted what had just come to be needed.
+    pub foreign_key: u64,
+    /// The order of locks: a deadlock, or a failure to serialise. Nothing would have been wrong.
+    pub lock_order: u64,
+}
+
 /// How long things are promised; the database's triggers read them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {

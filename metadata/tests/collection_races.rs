@@ -7,11 +7,11 @@
 use crate::cache::until;
 use crate::content::{image, manifest, repository, tagged};
 use crate::database::{Database, PROMISE, REVIEW_DELAY};
-use crate::garbage::NO_BREAKER;
+use crate::garbage::{NO_BREAKER, went};
 use crate::orders::{begin_blocked, hold, without_waiting};
 use futures_util::future::join_all;
 use longshore_metadata::{
-    BlobContent, BlobsOutcome, CommitOutcome, CondemnedGrant, DeleteOutcome, Deleted, Metadata, MountOutcome,
+    BlobContent, CommitOutcome, CondemnedGrant, DeleteOutcome, Deleted, GarbageOutcome, Metadata, MountOutcome,
     PutManifest, PutManifestOutcome, Result, Review,
 };
 use longshore_oci::Digest;
@@ -51,7 +51,7 @@ async fn collect_grants_without_waiting(database: &Database, condemned: Vec<Cond
     without_waiting(database, async move { metadata.delete_unkept_grants(condemned).await }).await.unwrap()
 }
 
-async fn collect_blobs_without_waiting(database: &Database, reviews: Vec<Review>) -> BlobsOutcome {
+async fn collect_blobs_without_waiting(database: &Database, reviews: Vec<Review>) -> GarbageOutcome {
     let metadata = database.metadata.clone();
     without_waiting(database, async move { metadata.delete_unheld_blobs(reviews, NO_BREAKER).await }).await.unwrap()
 }
@@ -89,7 +89,7 @@ async fn race_01_an_acknowledged_blob_is_there_until_its_manifest_comes(database
         let grants = database.condemned_grants().await;
         assert_eq!(grants.len(), 2, "their reviews are due");
         assert_eq!(database.metadata.delete_unkept_grants(grants).await.unwrap(), NONE);
-        assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(NONE));
+        assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(NONE));
     }
     database.push(image("app", "manifest", &["inline", "layer"])).await;
 }
@@ -154,7 +154,7 @@ async fn race_03_a_mounted_blob_outlives_its_source(database: Database) {
     let grants = database.condemned_grants().await;
     assert_eq!(database.metadata.delete_unkept_grants(grants).await.unwrap(), NONE);
     assert_eq!(database.due_blobs().await.len(), 1);
-    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(NONE));
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(NONE));
     database.push(image("target", "manifest", &["layer"])).await;
 }
 
@@ -175,10 +175,10 @@ async fn race_03_a_blob_that_is_being_mounted_is_passed_over() {
     database.advance(REVIEW_DELAY).await;
     let reviews = blob_reviews(&database).await;
     assert_eq!(reviews.len(), 1);
-    assert_eq!(collect_blobs_without_waiting(&database, reviews).await, BlobsOutcome::Deleted(NONE));
+    assert_eq!(collect_blobs_without_waiting(&database, reviews).await, GarbageOutcome::Deleted(NONE));
     gate.commit().await.unwrap();
     assert_eq!(mounting.await.unwrap().unwrap(), MountOutcome::Mounted);
-    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(NONE));
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(NONE));
     assert!(has_blob(&database, "target", &digest).await);
 }
 
@@ -198,7 +198,7 @@ async fn race_04_a_push_that_meets_the_delete_of_its_digest_has_bytes_of_its_own
     let metadata = database.metadata.clone();
     let committing = begin_blocked(&database, async move { metadata.commit_upload(commit).await }).await;
     gate.commit().await.unwrap();
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 5 });
     assert_eq!(collecting.await.unwrap().unwrap(), deleted);
     assert_eq!(committing.await.unwrap().unwrap(), CommitOutcome::Committed);
     assert_eq!(key_of(&database, "app", &digest).await, "objects/2");
@@ -219,7 +219,7 @@ async fn race_04_a_blob_that_is_being_pushed_again_is_passed_over() {
     let gate = hold(&database, "SELECT FROM repositories WHERE name = 'app' FOR UPDATE").await;
     let metadata = database.metadata.clone();
     let committing = begin_blocked(&database, async move { metadata.commit_upload(commit).await }).await;
-    assert_eq!(collect_blobs_without_waiting(&database, reviews).await, BlobsOutcome::Deleted(NONE));
+    assert_eq!(collect_blobs_without_waiting(&database, reviews).await, GarbageOutcome::Deleted(NONE));
     gate.commit().await.unwrap();
     assert_eq!(committing.await.unwrap().unwrap(), CommitOutcome::Committed);
     assert_eq!(key_of(&database, "app", &digest).await, "objects/1");
@@ -248,7 +248,7 @@ async fn race_05_what_was_collected_is_not_answered_from_memory(database: Databa
     database.advance(2 * PROMISE).await;
     let (grants, condemned) = (database.condemned_grants().await, database.condemn(&untagged).await);
     assert_eq!(cached.delete_unkept_grants(grants).await.unwrap().count, 1);
-    assert_eq!(cached.delete_unkept_manifests(vec![condemned]).await.unwrap().count, 1);
+    assert_eq!(went(cached.delete_unkept_manifests(vec![condemned], NO_BREAKER).await.unwrap()).count, 1);
     assert_eq!(answers(&cached, &blob, &untagged).await, [false; 3]);
 }
 
@@ -281,7 +281,7 @@ async fn race_13_whatever_a_dead_client_held_goes_with_its_lease(database: Datab
     assert_eq!(database.metadata.expire_uploads(10).await.unwrap().sessions, 1);
     let grants = database.condemned_grants().await;
     assert_eq!(database.metadata.delete_unkept_grants(grants).await.unwrap().count, 3);
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 2, bytes: 11 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 2, bytes: 11 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
     assert_eq!(database.inside.count("SELECT count(*) FROM objects").await, 0);
     let condemned = database.inside.texts("SELECT key FROM tombstones ORDER BY key").await;
@@ -306,7 +306,7 @@ async fn race_14_the_last_two_holds_that_go_together_leave_a_review() {
     gate.commit().await.unwrap();
     assert_eq!(first.await.unwrap().unwrap().count, 1);
     assert_eq!(second.await.unwrap().unwrap().count, 1);
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 4 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
 }
 
@@ -315,7 +315,7 @@ async fn race_15_bytes_that_cannot_be_deleted_block_no_push(database: Database) 
     let digest = database.upload_blob("app", "objects/1", "layer").await;
     delete_blob(&database, "app", &digest).await;
     database.advance(REVIEW_DELAY).await;
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 5 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
     // A collector has taken it, and the store does not let go of the bytes.
     assert_eq!(database.metadata.claim_tombstones(10, PROMISE).await.unwrap().len(), 1);

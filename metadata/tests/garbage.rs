@@ -3,7 +3,7 @@
 use crate::content::{IMAGE, digest_of, image, index, manifest, repository, tag, tagged};
 use crate::database::{Database, PROMISE, REVIEW_DELAY, TICK};
 use longshore_metadata::{
-    BlobFacts, BlobsOutcome, Breaker, CondemnedGrant, CondemnedManifest, Deleted, GrantFacts, ManifestFacts,
+    BlobFacts, Breaker, CondemnedGrant, CondemnedManifest, Deleted, GarbageOutcome, GrantFacts, ManifestFacts,
     PutManifest, PutManifestOutcome, Review, ReviewPage,
 };
 use longshore_oci::Digest;
@@ -31,6 +31,8 @@ on_both_engines!(
     a_blob_that_two_repositories_let_go_at_one_tick_is_reviewed_again,
     too_many_blobs_stop_the_collection_until_somebody_lets_it_go_on,
     few_blobs_are_never_too_many,
+    too_many_manifests_stop_the_collection_until_somebody_lets_it_go_on,
+    few_manifests_are_never_too_many_and_each_day_counts_anew,
     a_new_day_begins_the_count_anew,
     a_clock_that_was_moved_makes_the_collection_wait,
     the_review_that_waits_longest_tells_how_late_it_is,
@@ -39,6 +41,14 @@ on_both_engines!(
 /// Everything may go.
 pub(crate) const NO_BREAKER: Breaker = Breaker { percent: 100, floor: 0 };
 const DUE: ReviewPage = ReviewPage { after: Review::FIRST, only_due: true, limit: 100 };
+
+/// What was deleted: nothing stopped it.
+pub(crate) fn went(outcome: GarbageOutcome) -> Deleted {
+    match outcome {
+        GarbageOutcome::Deleted(deleted) => deleted,
+        GarbageOutcome::Stopped => panic!("it was stopped"),
+    }
+}
 
 impl Database {
     /// The due reviews of manifests that are there.
@@ -60,7 +70,21 @@ impl Database {
     }
 
     pub(crate) async fn collect_manifest(&self, condemned: CondemnedManifest) -> u64 {
-        self.metadata.delete_unkept_manifests(vec![condemned]).await.unwrap().count
+        let outcome = self.metadata.delete_unkept_manifests(vec![condemned], NO_BREAKER).await.unwrap();
+        went(outcome).count
+    }
+
+    /// What is to be deleted of these manifests, which nothing keeps.
+    async fn condemn_all(&self, bodies: &[&str]) -> Vec<CondemnedManifest> {
+        let mut condemned = Vec::new();
+        for body in bodies {
+            condemned.push(self.condemn(&digest_of(body)).await);
+        }
+        condemned
+    }
+
+    async fn collect_manifests(&self, condemned: Vec<CondemnedManifest>, breaker: Breaker) -> GarbageOutcome {
+        self.metadata.delete_unkept_manifests(condemned, breaker).await.unwrap()
     }
 
     async fn due_grants(&self) -> Vec<(Review, GrantFacts)> {
@@ -82,7 +106,7 @@ impl Database {
         reviewed.found.into_iter().filter_map(|(review, facts)| Some((review, facts?))).collect()
     }
 
-    pub(crate) async fn collect_blobs(&self, breaker: Breaker) -> BlobsOutcome {
+    pub(crate) async fn collect_blobs(&self, breaker: Breaker) -> GarbageOutcome {
         let reviews = self.due_blobs().await.into_iter().map(|(review, _)| review).collect();
         self.metadata.delete_unheld_blobs(reviews, breaker).await.unwrap()
     }
@@ -152,7 +176,7 @@ async fn an_unkept_manifest_is_deleted(database: Database) {
     let manifest = database.push(image("app", "manifest", &["layer"])).await;
     database.advance(REVIEW_DELAY).await;
     let condemned = database.condemn(&manifest).await;
-    let deleted = database.metadata.delete_unkept_manifests(vec![condemned.clone()]).await.unwrap();
+    let deleted = went(database.collect_manifests(vec![condemned.clone()], NO_BREAKER).await);
     assert_eq!(deleted, Deleted { count: 1, bytes: 8 });
     assert!(!database.is_there(&manifest).await);
     assert_eq!(database.inside.count("SELECT count(*) FROM gc_queue WHERE kind = 1").await, 0);
@@ -321,7 +345,7 @@ async fn a_blob_goes_with_its_last_grant_and_its_object_is_condemned(database: D
         let held_by: Vec<_> = database.due_blobs().await.into_iter().map(|(_, facts)| facts.held_by).collect();
         assert_eq!(held_by, [(!is_last).then(|| repository("other"))]);
         let deleted = Deleted { count: is_last.into(), bytes: if is_last { 5 } else { 0 } };
-        assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(deleted));
+        assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(deleted));
     }
     assert_eq!(database.inside.count("SELECT count(*) FROM blobs").await, 0);
     assert_eq!(database.inside.count("SELECT count(*) FROM objects").await, 0);
@@ -332,7 +356,7 @@ async fn a_blob_goes_with_its_last_grant_and_its_object_is_condemned(database: D
 async fn a_blob_in_its_row_goes_without_an_object(database: Database) {
     database.leave_blobs(&["blob"]).await;
     let deleted = Deleted { count: 1, bytes: 4 };
-    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(deleted));
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(deleted));
     assert_eq!(database.inside.count("SELECT count(*) FROM tombstones").await, 0);
 }
 
@@ -341,7 +365,7 @@ async fn a_blob_that_was_pushed_again_in_between_stays(database: Database) {
     let reviews: Vec<_> = database.due_blobs().await.into_iter().map(|(review, _)| review).collect();
     let digest = database.push_blob("other", "blob").await;
     let outcome = database.metadata.delete_unheld_blobs(reviews, NO_BREAKER).await.unwrap();
-    assert_eq!(outcome, BlobsOutcome::Deleted(Deleted::default()));
+    assert_eq!(outcome, GarbageOutcome::Deleted(Deleted::default()));
     assert!(database.metadata.find_blob(&repository("other"), &digest).await.unwrap().is_some());
 }
 
@@ -358,21 +382,21 @@ async fn a_blob_that_two_repositories_let_go_at_one_tick_is_reviewed_again(datab
     // The second hold's review is due at the same tick as the first's, and is not to end with it.
     database.metadata.keep_blobs(vec![review]).await.unwrap();
     assert_eq!(database.due_blobs().await.len(), 1);
-    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 }));
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Deleted(Deleted { count: 1, bytes: 4 }));
 }
 
 async fn too_many_blobs_stop_the_collection_until_somebody_lets_it_go_on(database: Database) {
     let breaker = Breaker { percent: 50, floor: 0 };
     database.push_blob("app", "stays").await;
     database.leave_blobs(&["one"]).await;
-    let one = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 3 });
+    let one = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 3 });
     assert_eq!(database.collect_blobs(breaker).await, one, "half of them");
     database.leave_blobs(&["two"]).await;
-    assert_eq!(database.collect_blobs(breaker).await, BlobsOutcome::Stopped);
+    assert_eq!(database.collect_blobs(breaker).await, GarbageOutcome::Stopped);
     assert_eq!(database.inside.count("SELECT count(*) FROM blobs").await, 2);
     let why = database.metadata.collection_state().await.unwrap().stopped.unwrap();
     assert!(why.contains("2 of 2 blobs"), "{why}");
-    assert_eq!(database.collect_blobs(NO_BREAKER).await, BlobsOutcome::Stopped, "whatever the rule is now");
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Stopped, "whatever the rule is now");
 
     database.metadata.resume_collection().await.unwrap();
     assert_eq!(database.metadata.collection_state().await.unwrap().stopped, None);
@@ -381,10 +405,45 @@ async fn too_many_blobs_stop_the_collection_until_somebody_lets_it_go_on(databas
 
 async fn few_blobs_are_never_too_many(database: Database) {
     database.leave_blobs(&["one", "two"]).await;
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 2, bytes: 6 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 2, bytes: 6 });
     assert_eq!(database.collect_blobs(Breaker { percent: 1, floor: 2 }).await, deleted);
     database.leave_blobs(&["three"]).await;
-    assert_eq!(database.collect_blobs(Breaker { percent: 1, floor: 2 }).await, BlobsOutcome::Stopped);
+    assert_eq!(database.collect_blobs(Breaker { percent: 1, floor: 2 }).await, GarbageOutcome::Stopped);
+}
+
+async fn too_many_manifests_stop_the_collection_until_somebody_lets_it_go_on(database: Database) {
+    let breaker = Breaker { percent: 50, floor: 0 };
+    database.push(tagged(manifest("app", "stays"), &["latest"])).await;
+    for body in ["one", "two", "three"] {
+        database.push(manifest("app", body)).await;
+    }
+    database.advance(REVIEW_DELAY).await;
+    let (first, second) = (database.condemn_all(&["one", "two"]).await, database.condemn_all(&["three"]).await);
+    assert_eq!(went(database.collect_manifests(first, breaker).await).count, 2, "half of them");
+    assert_eq!(database.collect_manifests(second.clone(), breaker).await, GarbageOutcome::Stopped);
+    let why = database.metadata.collection_state().await.unwrap().stopped.unwrap();
+    assert_eq!(why, "it would have deleted 3 of 4 manifests within a day, more than 50 %");
+    assert_eq!(database.collect_manifests(second.clone(), NO_BREAKER).await, GarbageOutcome::Stopped);
+    database.leave_blobs(&["blob"]).await;
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, GarbageOutcome::Stopped, "nothing else goes either");
+    assert!(database.is_there(&digest_of("three")).await);
+
+    database.metadata.resume_collection().await.unwrap();
+    assert_eq!(went(database.collect_manifests(second, breaker).await).count, 1);
+    database.assert_consistent().await;
+}
+
+async fn few_manifests_are_never_too_many_and_each_day_counts_anew(database: Database) {
+    let breaker = Breaker { percent: 1, floor: 2 };
+    for day in 0..2 {
+        for body in ["one", "two"] {
+            database.push(manifest("app", body)).await;
+        }
+        database.advance(REVIEW_DELAY).await;
+        let condemned = database.condemn_all(&["one", "two"]).await;
+        assert_eq!(went(database.collect_manifests(condemned, breaker).await).count, 2, "day {day}");
+        database.advance(Duration::from_secs(24 * 3600)).await;
+    }
 }
 
 async fn a_new_day_begins_the_count_anew(database: Database) {
@@ -394,7 +453,7 @@ async fn a_new_day_begins_the_count_anew(database: Database) {
     }
     for name in ["one", "two", "three", "four"] {
         database.leave_blobs(&[name]).await;
-        assert!(matches!(database.collect_blobs(breaker).await, BlobsOutcome::Deleted(_)), "{name}");
+        assert!(matches!(database.collect_blobs(breaker).await, GarbageOutcome::Deleted(_)), "{name}");
         database.advance(Duration::from_secs(24 * 3600)).await;
     }
 }

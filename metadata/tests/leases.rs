@@ -136,6 +136,8 @@ async fn the_operators_promise_is_the_one_that_counts(database: Database) {
         .set_lifetimes(Lifetimes { promise, review_delay: PROMISE, object_delay: PROMISE, undo: PROMISE })
         .await
         .unwrap();
+    let told = database.another_process().await.lifetimes().await.unwrap();
+    assert_eq!((told.promise, told.review_delay), (promise, PROMISE), "every process is told");
     let digest = database.push_blob("app", "blob").await;
     assert_eq!(expires_at(&database).await, database.now().await + 2 * micros(promise));
     // A longer promise holds from the next look at the blob on.

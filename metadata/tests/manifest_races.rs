@@ -4,6 +4,7 @@
 use crate::collection_races::{TAG, put_blocked};
 use crate::content::{index, manifest, repository, tag, tagged};
 use crate::database::{Database, REVIEW_DELAY};
+use crate::garbage::{NO_BREAKER, went};
 use crate::orders::{begin_blocked, hold, without_waiting};
 use longshore_metadata::{CondemnedManifest, DeleteOutcome, Deleted, PutManifest, PutManifestOutcome, Result};
 use longshore_oci::Digest;
@@ -18,14 +19,15 @@ const REPOSITORY: &str = "SELECT FROM repositories FOR UPDATE";
 
 async fn collect_blocked(database: &Database, condemned: CondemnedManifest) -> JoinHandle<Result<Deleted>> {
     let metadata = database.metadata.clone();
-    begin_blocked(database, async move { metadata.delete_unkept_manifests(vec![condemned]).await }).await
+    let collecting = async move { metadata.delete_unkept_manifests(vec![condemned], NO_BREAKER).await.map(went) };
+    begin_blocked(database, collecting).await
 }
 
 /// Passes over what a client works on, and does not wait for it: answers how many went all the same.
 async fn collect_without_waiting(database: &Database, condemned: CondemnedManifest) -> u64 {
     let metadata = database.metadata.clone();
-    let collecting = async move { metadata.delete_unkept_manifests(vec![condemned]).await };
-    without_waiting(database, collecting).await.unwrap().count
+    let collecting = async move { metadata.delete_unkept_manifests(vec![condemned], NO_BREAKER).await };
+    went(without_waiting(database, collecting).await.unwrap()).count
 }
 
 /// What `latest` names.

@@ -6,8 +6,8 @@ use crate::database::Database;
 use crate::finish::finish;
 use crate::immutable::guarded;
 use longshore_metadata::{
-    Breaker, CondemnedTag, DeleteOutcome, FinishOutcome, FinishUpload, ManifestPulls, MountOutcome, PutManifestOutcome,
-    TagPulls, TagsOutcome,
+    Breaker, CondemnedTag, DeleteOutcome, FinishOutcome, FinishUpload, LostRaces, ManifestPulls, MountOutcome,
+    PutManifestOutcome, TagPulls, TagsOutcome,
 };
 use sqlx::{Postgres, Transaction};
 use std::time::Duration;
@@ -213,6 +213,7 @@ async fn a_delete_that_loses_against_a_manifest_names_it() {
     other.commit().await.unwrap();
     // The first attempt ran into the foreign key; the second one saw why.
     assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::InUse { by: digest_of("manifest") });
+    assert_eq!(database.metadata.lost_races(), LostRaces { foreign_key: 1, lock_order: 0 });
 }
 
 #[tokio::test]
@@ -283,6 +284,7 @@ async fn a_deadlock_is_not_the_callers_business() {
     gate.commit().await.unwrap();
     taking.await.unwrap();
     assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
+    assert_eq!(database.metadata.lost_races(), LostRaces { foreign_key: 0, lock_order: 1 });
 }
 
 /// Else two replicas that write pull statistics of the same rows would hold each other up.

@@ -2,6 +2,7 @@
 
 use crate::content::{digest_of, manifest, repository, tag, tagged};
 use crate::database::{Database, TICK};
+use crate::garbage::{NO_BREAKER, went};
 use futures_util::future::join_all;
 use longshore_metadata::{Breaker, CondemnedTag, PutManifest, TagFacts, TagPulls, TagsOutcome};
 use longshore_oci::Digest;
@@ -22,7 +23,6 @@ on_both_engines!(
 
 const CACHE: &str = "application/vnd.buildkit.cacheconfig.v0";
 const HOUR: Duration = Duration::from_secs(3600);
-const NO_BREAKER: Breaker = Breaker { percent: 100, floor: 0 };
 
 impl Database {
     async fn tag_facts(&self, name: &str) -> TagFacts {
@@ -220,7 +220,8 @@ async fn old_generations_are_those_before_the_last_few(database: Database) {
     assert_eq!(old(1).await, [digest_of("four"), two, three]);
     let generations = database.metadata.old_generations(&repository("app"), &tag("cache"), 1).await.unwrap();
     let condemned = generations.into_iter().map(|generation| generation.condemned).collect();
-    assert_eq!(database.metadata.delete_unkept_manifests(condemned).await.unwrap().count, 3);
+    let outcome = database.metadata.delete_unkept_manifests(condemned, NO_BREAKER).await.unwrap();
+    assert_eq!(went(outcome).count, 3);
     assert!(old(1).await.is_empty());
     assert!(database.metadata.find_manifest(&repository("app"), &one).await.unwrap().is_some());
 }

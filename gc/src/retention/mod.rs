@@ -30,3 +30,12 @@ pub struct Retained {
     /// Old generations of build caches that were deleted.
     pub build_caches: Deleted,
 }
+
+impl std::ops::AddAssign for Retained {
+    fn add_assign(&mut self, more: Self) {
+        self.repositories += more.repositories;
+        self.tags += more.tags;
+        self.reported += more.reported;
+        self.build_caches += more.build_caches;
+    }
+}

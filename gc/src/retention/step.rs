@@ -1,7 +1,7 @@
 //! Looking through repositories, each once an interval by whichever replica comes first.
 
 use super::{PAGE, Retained, Survey};
-use crate::{BATCH, Error, House};
+use crate::{BATCH, Error, Event, House, manifests};
 use longshore_metadata::{CondemnedTag, TagFacts, TagPage, TagsOutcome};
 use longshore_oci::RepositoryName;
 use std::{
@@ -30,11 +30,11 @@ impl Walks {
     }
 }
 
-/// Looks through every repository that a rule is for and that is due, and adds what came of it.
+/// Looks through every repository that a rule is for and that is due.
 ///
 /// # Errors
-/// [`Error::TooMuch`] where too many tags would have gone: nothing is collected from then on.
-pub(crate) async fn look_through(house: &House, found: &mut Retained) -> Result<(), Error> {
+/// [`Error::TooMuch`] where too many tags, or build caches, would have gone: nothing is collected from then on.
+pub(crate) async fn look_through(house: &House, report: &mut impl FnMut(Event)) -> Result<(), Error> {
     let retention = &house.rules.retention;
     if retention.rules.is_empty() || !house.walks.is_time(retention.interval) {
         return Ok(());
@@ -46,8 +46,8 @@ pub(crate) async fn look_through(house: &House, found: &mut Retained) -> Result<
         after = last.to_string();
         for repository in names.iter().filter(|repository| retention.concerns(repository)) {
             if house.metadata.look_through(repository, retention.interval).await? {
-                found.repositories += 1;
-                Look { house, repository, reported: BTreeMap::new() }.run(found).await?;
+                report(Event::Retained(Retained { repositories: 1, ..Retained::default() }));
+                Look { house, repository, reported: BTreeMap::new() }.run(report).await?;
             }
         }
     }
@@ -69,7 +69,7 @@ struct Reported {
 }
 
 impl<'house> Look<'house> {
-    async fn run(mut self, found: &mut Retained) -> Result<(), Error> {
+    async fn run(mut self, report: &mut impl FnMut(Event)) -> Result<(), Error> {
         let House { metadata, rules, clock, pace, .. } = self.house;
         let survey = Survey::read(metadata, &rules.retention, self.repository, *pace, Some(clock)).await?;
         let mut after = String::new();
@@ -79,11 +79,11 @@ impl<'house> Look<'house> {
             let Some(last) = page.tags.last() else { break };
             clock.look(page.now)?;
             after = last.tag.to_string();
-            let caches = self.delete_tags(&survey, page, found).await?;
-            self.delete_old_caches(&caches, found).await?;
+            let caches = self.delete_tags(&survey, page, report).await?;
+            self.delete_old_caches(&caches, report).await?;
             pace.rest(began).await;
         }
-        self.report(found);
+        self.tell_of_reported(report);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl<'house> Look<'house> {
         &mut self,
         survey: &Survey<'house>,
         page: TagPage,
-        found: &mut Retained,
+        report: &mut impl FnMut(Event),
     ) -> Result<Vec<TagFacts>, Error> {
         let (mut condemned, mut caches) = (Vec::new(), Vec::new());
         for facts in page.tags {
@@ -106,7 +106,7 @@ impl<'house> Look<'house> {
         let breaker = self.house.rules.retention.breaker;
         for batch in condemned.chunks(BATCH as usize) {
             match self.house.metadata.delete_tags(self.repository, batch.to_vec(), breaker).await? {
-                TagsOutcome::Deleted(count) => found.tags += count,
+                TagsOutcome::Deleted(tags) => report(Event::Retained(Retained { tags, ..Retained::default() })),
                 TagsOutcome::Stopped => return Err(Error::TooMuch),
             }
         }
@@ -114,7 +114,7 @@ impl<'house> Look<'house> {
     }
 
     /// Deletes what these tags named before the last few build caches, and nothing else keeps.
-    async fn delete_old_caches(&mut self, tags: &[TagFacts], found: &mut Retained) -> Result<(), Error> {
+    async fn delete_old_caches(&mut self, tags: &[TagFacts], report: &mut impl FnMut(Event)) -> Result<(), Error> {
         let Some((rule, kept)) = self.house.rules.retention.build_caches(self.repository) else { return Ok(()) };
         for facts in tags {
             let old = self.house.metadata.old_generations(self.repository, &facts.tag, kept).await?;
@@ -124,15 +124,16 @@ impl<'house> Look<'house> {
             }
             let old: Vec<_> = old.into_iter().map(|generation| generation.condemned).collect();
             for batch in old.chunks(BATCH as usize) {
-                found.build_caches += self.house.metadata.delete_unkept_manifests(batch.to_vec()).await?;
+                let build_caches = manifests::delete(self.house, batch.to_vec()).await?;
+                report(Event::Retained(Retained { build_caches, ..Retained::default() }));
             }
         }
         Ok(())
     }
 
-    fn report(&self, found: &mut Retained) {
+    fn tell_of_reported(&self, report: &mut impl FnMut(Event)) {
         for (rule, Reported { tags, build_caches }) in &self.reported {
-            found.reported += tags;
+            report(Event::Retained(Retained { reported: *tags, ..Retained::default() }));
             if tags + build_caches > 0 {
                 let repository = self.repository;
                 tracing::info!(%repository, rule, tags, build_caches, "a retention rule that only reports would delete tags");

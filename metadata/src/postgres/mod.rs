@@ -65,7 +65,7 @@ mod uploads;
 mod usage;
 
 use crate::cache::{Cache, Change};
-use crate::{ConnectOptions, Durability, Error, Result};
+use crate::{ConnectOptions, Durability, Error, LostRaces, Result};
 use batch::Batch;
 use connections::{Connections, read};
 use hearing::{Hearing, hearing};
@@ -132,7 +132,7 @@ pub(crate) struct Store {
     listener: Option<Arc<Listener>>,
     hearing: Hearing,
     statistics: Arc<Statistics>,
-    races: Arc<AtomicU64>,
+    races: Arc<Races>,
 }
 
 /// A write of several statements that stand or fall together. Taken by reference: it may run more than once.
@@ -199,9 +199,8 @@ impl Store {
                 Ok(output) => return Ok(output),
                 Err(Failed::BeforeCommit(error)) if patience.bears(&error) => {}
                 Err(Failed::BeforeCommit(Error::Statement(error)) | Failed::InCommit(Error::Statement(error)))
-                    if attempt < MAX_ATTEMPTS && lost_a_race(&error) =>
+                    if attempt < MAX_ATTEMPTS && self.races.count(&error) =>
                 {
-                    self.races.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(attempt, %error, "a write lost a race and runs again");
                     tokio::time::sleep(backoff(attempt)).await;
                 }
@@ -221,9 +220,10 @@ impl Store {
         Ok(output)
     }
 
-    /// Writes that ran again, since the start: a foreign key, or the order of locks, held them back.
-    pub(crate) fn lost_races(&self) -> u64 {
-        self.races.load(Ordering::Relaxed)
+    pub(crate) fn lost_races(&self) -> LostRaces {
+        let [foreign_key, lock_order] =
+            [&self.races.foreign_key, &self.races.lock_order].map(|count| count.load(Ordering::Relaxed));
+        LostRaces { foreign_key, lock_order }
     }
 
     pub(crate) async fn close(&self) {
@@ -253,13 +253,28 @@ impl<E: Into<Error>> From<E> for Failed {
     }
 }
 
-/// Serialisation failure, deadlock, or a foreign key that caught what another transaction had just changed: looking
-/// again gives the right answer.
-fn lost_a_race(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(database) = error else {
-        return false;
-    };
-    matches!(database.code().as_deref(), Some("40001" | "40P01" | "23503"))
+/// How many writes lost a race, see [`LostRaces`].
+#[derive(Debug, Default)]
+struct Races {
+    foreign_key: AtomicU64,
+    lock_order: AtomicU64,
+}
+
+impl Races {
+    /// Counts what was lost by serialisation failure, deadlock, or a foreign key that caught what another transaction had
+    /// just changed: looking again gives the right answer. False for any other error.
+    fn count(&self, error: &sqlx::Error) -> bool {
+        let sqlx::Error::Database(database) = error else {
+            return false;
+        };
+        let lost = match database.code().as_deref() {
+            Some("23503") => &self.foreign_key,
+            Some("40001" | "40P01") => &self.lock_order,
+            _ => return false,
+        };
+        lost.fetch_add(1, Ordering::Relaxed);
+        true
+    }
 }
 
 /// Longer with each attempt, and never the same for two writers.

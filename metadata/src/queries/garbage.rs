@@ -13,16 +13,20 @@ statements! {
     SEEN = "UPDATE gc_state SET seen_at = (SELECT now FROM clock) WHERE id = 1";
     HOLD = "UPDATE gc_state SET seen_at = (SELECT now FROM clock), \
         resume_at = (SELECT c.now + l.promise FROM clock c CROSS JOIN lifetimes l) WHERE id = 1";
-    RESUME = "UPDATE gc_state SET window_began = (SELECT now FROM clock), deleted = 0, tags_deleted = 0, is_allowed = 1, \
-        stopped_at = NULL, stopped_why = NULL, seen_at = (SELECT now FROM clock), resume_at = 0 WHERE id = 1";
-    LOCK = concat!("SELECT c.now, s.window_began, s.blobs, s.deleted, s.tags, s.tags_deleted, s.is_allowed, s.stopped_why \
-        FROM gc_state s CROSS JOIN clock c WHERE s.id = 1", for_update_of!("s"));
+    RESUME = "UPDATE gc_state SET window_began = (SELECT now FROM clock), deleted = 0, tags_deleted = 0, \
+        manifests_deleted = 0, is_allowed = 1, stopped_at = NULL, stopped_why = NULL, \
+        seen_at = (SELECT now FROM clock), resume_at = 0 WHERE id = 1";
+    LOCK = concat!("SELECT c.now, s.window_began, s.blobs, s.deleted, s.tags, s.tags_deleted, s.manifests, \
+        s.manifests_deleted, s.is_allowed, s.stopped_why FROM gc_state s CROSS JOIN clock c WHERE s.id = 1", for_update_of!("s"));
     NEW_WINDOW = "UPDATE gc_state SET window_began = (SELECT now FROM clock), blobs = NULL, deleted = 0, \
-        tags = NULL, tags_deleted = 0, is_allowed = 0 WHERE id = 1";
+        tags = NULL, tags_deleted = 0, manifests = NULL, manifests_deleted = 0, is_allowed = 0 WHERE id = 1";
     COUNT_BLOBS = "UPDATE gc_state SET blobs = deleted + (SELECT count(*) FROM blobs) WHERE id = 1 RETURNING blobs";
     COUNT_TAGS = "UPDATE gc_state SET tags = tags_deleted + (SELECT count(*) FROM tags) WHERE id = 1 RETURNING tags";
+    COUNT_MANIFESTS = "UPDATE gc_state SET manifests = manifests_deleted + (SELECT count(*) FROM manifests) WHERE id = 1 \
+        RETURNING manifests";
     BLOBS_DELETED = "UPDATE gc_state SET deleted = deleted + $1 WHERE id = 1";
     TAGS_DELETED = "UPDATE gc_state SET tags_deleted = tags_deleted + $1 WHERE id = 1";
+    MANIFESTS_DELETED = "UPDATE gc_state SET manifests_deleted = manifests_deleted + $1 WHERE id = 1";
     STOP = "UPDATE gc_state SET stopped_at = (SELECT now FROM clock), stopped_why = $1 WHERE id = 1";
 }
 
@@ -41,6 +45,8 @@ struct LockedState {
     deleted: i64,
     tags: Option<i64>,
     tags_deleted: i64,
+    manifests: Option<i64>,
+    manifests_deleted: i64,
     is_allowed: i64,
     stopped_why: Option<String>,
 }
@@ -52,6 +58,8 @@ pub(super) enum Counted {
     Blobs,
     /// By a rule.
     Tags,
+    /// That nothing keeps.
+    Manifests,
 }
 
 impl Counted {
@@ -60,6 +68,7 @@ impl Counted {
         match self {
             Self::Blobs => (state.blobs, state.deleted),
             Self::Tags => (state.tags, state.tags_deleted),
+            Self::Manifests => (state.manifests, state.manifests_deleted),
         }
     }
 
@@ -67,18 +76,17 @@ impl Counted {
         match self {
             Self::Blobs => (COUNT_BLOBS, BLOBS_DELETED),
             Self::Tags => (COUNT_TAGS, TAGS_DELETED),
+            Self::Manifests => (COUNT_MANIFESTS, MANIFESTS_DELETED),
         }
     }
 
     fn why(self, deleted: i64, all: i64, percent: u8) -> String {
-        match self {
-            Self::Blobs => {
-                format!("it would have deleted {deleted} of {all} blobs within a day, more than {percent} %")
-            }
-            Self::Tags => format!(
-                "the rules of retention would have deleted {deleted} of {all} tags within a day, more than {percent} %"
-            ),
-        }
+        let (who, what) = match self {
+            Self::Blobs => ("it", "blobs"),
+            Self::Tags => ("the rules of retention", "tags"),
+            Self::Manifests => ("it", "manifests"),
+        };
+        format!("{who} would have deleted {deleted} of {all} {what} within a day, more than {percent} %")
     }
 }
 
@@ -91,7 +99,16 @@ pub(super) async fn allow(connection: &mut Connection, counted: Counted, breaker
     }
     if state.now - state.window_began >= microseconds(WINDOW) || state.now < state.window_began {
         sqlx::query(NEW_WINDOW).execute(&mut *connection).await?;
-        state = LockedState { blobs: None, deleted: 0, tags: None, tags_deleted: 0, is_allowed: 0, ..state };
+        state = LockedState {
+            blobs: None,
+            deleted: 0,
+            tags: None,
+            tags_deleted: 0,
+            manifests: None,
+            manifests_deleted: 0,
+            is_allowed: 0,
+            ..state
+        };
     }
     let (counted_before, deleted_before) = counted.of(&state);
     let (count_all, add) = counted.statements();

@@ -6,7 +6,7 @@ use super::dialect::{for_update, queue_list, review_list, skip_locked};
 use super::garbage::Counted;
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queue_list, queued};
 use super::{Connection, Store, Transaction, garbage, repositories};
-use crate::{BlobFacts, BlobsOutcome, Breaker, Deleted, Durability, Result, Review, ReviewPage, Reviewed};
+use crate::{BlobFacts, Breaker, Deleted, Durability, GarbageOutcome, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
 
 statements! {
@@ -74,20 +74,20 @@ struct Delete {
 }
 
 impl Transaction for Delete {
-    type Output = BlobsOutcome;
+    type Output = GarbageOutcome;
 
-    async fn run(&self, connection: &mut Connection) -> Result<BlobsOutcome> {
+    async fn run(&self, connection: &mut Connection) -> Result<GarbageOutcome> {
         let list = id_list(self.reviews.iter().map(|review| (review.id1, review.id2)));
         let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
         let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
         let unheld: Vec<(i64, i64, i64)> = sqlx::query_as(UNHELD).bind(&list).fetch_all(&mut *connection).await?;
         let gone: Vec<_> = unheld.into_iter().filter(|(id, ..)| locked.contains(id)).collect();
         if gone.is_empty() {
-            return Ok(BlobsOutcome::Deleted(Deleted::default()));
+            return Ok(GarbageOutcome::Deleted(Deleted::default()));
         }
         let count = gone.len() as u64;
         if !garbage::allow(connection, Counted::Blobs, self.breaker, count).await? {
-            return Ok(BlobsOutcome::Stopped);
+            return Ok(GarbageOutcome::Stopped);
         }
         let pairs = id_list(gone.iter().map(|(id, object_id, _)| (*id, *object_id)));
         for statement in [CONDEMN, DELETE, DELETE_OBJECTS] {
@@ -97,7 +97,7 @@ impl Transaction for Delete {
         let reviews: Vec<Review> = self.reviews.iter().filter(|review| ids.contains(&review.id1)).copied().collect();
         drop_reviews(connection, Kind::Blob, &reviews).await?;
         let bytes = gone.iter().map(|(.., stored)| size(*stored)).sum::<Result<u64>>()?;
-        Ok(BlobsOutcome::Deleted(Deleted { count, bytes }))
+        Ok(GarbageOutcome::Deleted(Deleted { count, bytes }))
     }
 }
 
@@ -113,7 +113,7 @@ impl Store {
         self.write(Keep(kept)).await
     }
 
-    pub(crate) async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<BlobsOutcome> {
+    pub(crate) async fn delete_unheld_blobs(&self, reviews: Vec<Review>, breaker: Breaker) -> Result<GarbageOutcome> {
         self.write(Delete { reviews, breaker }).await
     }
 }

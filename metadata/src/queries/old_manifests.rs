@@ -4,10 +4,14 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
+use super::garbage::Counted;
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued, stored_time, time};
-use super::{Connection, Store, Transaction, read, repositories};
+use super::{Connection, Store, Transaction, garbage, read, repositories};
 use crate::cache::Change;
-use crate::{CondemnedManifest, Deleted, Error, KeptManifest, ManifestFacts, Result, Review, ReviewPage, Reviewed};
+use crate::{
+    Breaker, CondemnedManifest, Deleted, Error, GarbageOutcome, KeptManifest, ManifestFacts, Result, Review,
+    ReviewPage, Reviewed,
+};
 use longshore_oci::{Digest, RepositoryName};
 use std::collections::HashSet;
 
@@ -109,32 +113,39 @@ fn kept((id, name, own, stored, repository_id, keepers): KeptRow) -> Result<Kept
     })
 }
 
-struct Delete(Vec<CondemnedManifest>);
+struct Delete {
+    condemned: Vec<CondemnedManifest>,
+    breaker: Breaker,
+}
 
 impl Transaction for Delete {
-    type Output = Deleted;
+    type Output = GarbageOutcome;
 
     fn changes(&self) -> Vec<Change> {
-        let repositories: HashSet<_> = self.0.iter().map(|condemned| &condemned.repository).collect();
+        let repositories: HashSet<_> = self.condemned.iter().map(|condemned| &condemned.repository).collect();
         repositories.into_iter().map(|repository| Change::Repository(repository.clone())).collect()
     }
 
-    async fn run(&self, connection: &mut Connection) -> Result<Deleted> {
-        let list = json_list(self.0.iter().map(|found| (found.review, stored_time(found.untagged_since))));
+    async fn run(&self, connection: &mut Connection) -> Result<GarbageOutcome> {
+        let list = json_list(self.condemned.iter().map(|found| (found.review, stored_time(found.untagged_since))));
         let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
         let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
         let unkept: Vec<(i64, i64)> = sqlx::query_as(UNKEPT).bind(&list).fetch_all(&mut *connection).await?;
         let gone: Vec<_> = unkept.into_iter().filter(|(id, _)| locked.contains(id)).collect();
         if gone.is_empty() {
-            return Ok(Deleted::default());
+            return Ok(GarbageOutcome::Deleted(Deleted::default()));
+        }
+        let count = gone.len() as u64;
+        if !garbage::allow(connection, Counted::Manifests, self.breaker, count).await? {
+            return Ok(GarbageOutcome::Stopped);
         }
         let ids: HashSet<i64> = gone.iter().map(|(id, _)| *id).collect();
         sqlx::query(DELETE).bind(id_list(ids.iter().map(|id| (*id, 0)))).execute(&mut *connection).await?;
-        let reviews: Vec<Review> = self.0.iter().map(|found| found.review).collect();
+        let reviews: Vec<Review> = self.condemned.iter().map(|found| found.review).collect();
         let reviews: Vec<Review> = reviews.into_iter().filter(|review| ids.contains(&review.id2)).collect();
         drop_reviews(connection, Kind::Manifest, &reviews).await?;
         let bytes = gone.iter().map(|(_, stored)| size(*stored)).sum::<Result<u64>>()?;
-        Ok(Deleted { count: gone.len() as u64, bytes })
+        Ok(GarbageOutcome::Deleted(Deleted { count, bytes }))
     }
 }
 
@@ -173,7 +184,11 @@ impl Store {
         rows.into_iter().map(kept).collect()
     }
 
-    pub(crate) async fn delete_unkept_manifests(&self, condemned: Vec<CondemnedManifest>) -> Result<Deleted> {
-        self.write(Delete(condemned)).await
+    pub(crate) async fn delete_unkept_manifests(
+        &self,
+        condemned: Vec<CondemnedManifest>,
+        breaker: Breaker,
+    ) -> Result<GarbageOutcome> {
+        self.write(Delete { condemned, breaker }).await
     }
 }

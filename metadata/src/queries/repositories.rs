@@ -15,6 +15,7 @@ statements! {
     // Not by EXISTS: Postgres may make that a join, which reads all manifests for a page of a hundred names.
     LIST = "SELECT r.name FROM repositories r WHERE r.name > $1 \
         AND (SELECT m.id FROM manifests m WHERE m.repository_id = r.id LIMIT 1) IS NOT NULL ORDER BY r.name LIMIT $2";
+    LIFETIMES = "SELECT promise, review_delay, object_delay, undo FROM lifetimes WHERE id = 1";
     SET_LIFETIMES = "UPDATE lifetimes SET promise = $1, review_delay = $2, object_delay = $3, undo = $4 \
         WHERE id = 1 AND (promise <> $1 OR review_delay <> $2 OR object_delay <> $3 OR undo <> $4)";
 }
@@ -79,6 +80,19 @@ impl Store {
         read!(self.connections, connection => {
             sqlx::query(PING).execute(connection).await?;
             Ok(())
+        })
+    }
+
+    pub(crate) async fn lifetimes(&self) -> Result<Lifetimes> {
+        let told: Result<(i64, i64, i64, i64)> =
+            read!(self.connections, connection => Ok(sqlx::query_as(LIFETIMES).fetch_one(connection).await?));
+        let (promise, review_delay, object_delay, undo) = told?;
+        let time = |stored: i64| Duration::from_micros(u64::try_from(stored).unwrap_or_default());
+        Ok(Lifetimes {
+            promise: time(promise),
+            review_delay: time(review_delay),
+            object_delay: time(object_delay),
+            undo: time(undo),
         })
     }
 

@@ -28,9 +28,10 @@ async fn plan(store: &Store, sql: &str) -> Vec<(i64, String)> {
 const TABLES: [&str; 8] =
     ["blobs", "manifests", "repositories", "repository_blobs", "tags", "uploads", "gc_queue", "tombstones"];
 /// Statements that are about all of something.
-const WHOLE: [&str; 10] = [
+const WHOLE: [&str; 11] = [
     "contents::SIZES",
     "garbage::COUNT_BLOBS",
+    "garbage::COUNT_MANIFESTS",
     "garbage::COUNT_TAGS",
     "repositories::LIST",
     "restore::REPOSITORIES",

@@ -51,7 +51,10 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
 
     let collecting = tokio::spawn({
         let (interval, metrics) = (settings.gc.interval, metrics.clone());
-        async move { collector.run(interval, |outcome| metrics.collected(outcome)).await }
+        async move {
+            let report = |event: &_| metrics.collecting(event);
+            collector.run(interval, report, |collected, outcome| metrics.collected(collected, outcome)).await;
+        }
     });
     let scrubbing = tokio::spawn(scrub(settings.clone(), metadata.clone(), storage.clone(), metrics.clone()));
     let stop = CancellationToken::new();

@@ -17,8 +17,11 @@ impl Collector for CacheMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (usage, hot) = (self.reads.cache_usage(), self.segments.hot_usage());
         let mut numbers = Numbers::new(encoder);
-        let about = "Writes that another one forestalled, and that ran again";
-        numbers.counter("longshore_database_lost_races", about, self.reads.lost_races())?;
+        let lost = self.reads.lost_races();
+        let about = "Writes that a foreign key kept from what another one had just made wrong, and that ran again";
+        numbers.counter("longshore_database_races_saved_by_foreign_key", about, lost.foreign_key)?;
+        let about = "Writes that the database ended as they and another one waited for each other, and that ran again";
+        numbers.counter("longshore_database_deadlocks", about, lost.lock_order)?;
         numbers.counter("longshore_cache_hits", "Reads that were answered from memory", usage.hits)?;
         numbers.counter("longshore_cache_misses", "Reads that the database was asked for", usage.misses)?;
         numbers.gauge("longshore_cache_entries", "Answers that are kept", usage.entries)?;

@@ -1,6 +1,6 @@
 //! What garbage collection did, in numbers and in the log.
 
-use longshore_gc::{Collected, Error, Halt};
+use longshore_gc::{Collected, Error, Event, Halt};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -51,40 +51,52 @@ impl CollectionMetrics {
         ours.register("gc_overdue_seconds", about, self.overdue.clone());
     }
 
-    /// Counts a pass, and logs it if it did or failed anything.
-    pub(super) fn passed(&self, outcome: &Result<Collected, Error>) {
-        match outcome {
-            Ok(collected) => self.count(collected),
-            Err(error) => {
-                self.failures.inc();
-                tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
+    /// Counts what a pass has done just now.
+    pub(super) fn happened(&self, event: &Event) {
+        let count = |counter: &Counter, count: u64| {
+            counter.inc_by(count);
+        };
+        match event {
+            Event::UploadsExpired(sessions) => count(&self.uploads, *sessions),
+            Event::Retained(retained) => {
+                count(&self.repositories, retained.repositories);
+                count(&self.tags, retained.tags);
+                count(&self.tags_reported, retained.reported);
+                count(&self.build_caches, retained.build_caches.count);
+            }
+            Event::Manifests(deleted) => count(&self.manifests, deleted.count),
+            Event::Grants(deleted) => count(&self.grants, deleted.count),
+            Event::Blobs(deleted) => count(&self.blobs, deleted.count),
+            Event::Objects(deleted) => {
+                count(&self.objects, deleted.count);
+                count(&self.freed_bytes, deleted.bytes);
+            }
+            Event::Halted(_) => {
+                self.is_halted.set(1);
+            }
+            Event::Overdue(overdue) => {
+                self.overdue.set(whole_seconds(*overdue));
             }
         }
     }
 
-    fn count(&self, collected: &Collected) {
-        self.uploads.inc_by(collected.uploads);
-        self.repositories.inc_by(collected.retained.repositories);
-        self.tags.inc_by(collected.retained.tags);
-        self.tags_reported.inc_by(collected.retained.reported);
-        self.build_caches.inc_by(collected.retained.build_caches.count);
-        self.manifests.inc_by(collected.manifests.count);
-        self.grants.inc_by(collected.grants.count);
-        self.blobs.inc_by(collected.blobs.count);
-        self.objects.inc_by(collected.objects.count);
-        self.freed_bytes.inc_by(collected.objects.bytes);
-        self.overdue.set(whole_seconds(collected.overdue));
-        self.is_halted.set(i64::from(collected.halt.is_some()));
-        match &collected.halt {
-            None => {
+    /// Counts a pass, and logs what it did and what became of it.
+    pub(super) fn passed(&self, collected: &Collected, outcome: Result<(), &Error>) {
+        match (outcome, &collected.halt) {
+            (Err(error), _) => {
+                self.failures.inc();
+                tracing::error!(error = %crate::error::chain(error), "garbage collection failed, and is tried again");
+            }
+            (Ok(()), None) => {
                 self.passes.inc();
+                self.is_halted.set(0);
                 self.last_success.set(seconds_of(SystemTime::now()));
             }
-            Some(Halt::Until(time)) => tracing::warn!(
+            (Ok(()), Some(Halt::Until(time))) => tracing::warn!(
                 until = %humantime::format_rfc3339_seconds(*time),
                 "garbage collection waits: the clock was moved"
             ),
-            Some(Halt::Stopped(why)) => {
+            (Ok(()), Some(Halt::Stopped(why))) => {
                 tracing::error!(why, "garbage collection was stopped: see longshore gc --dry-run and --resume");
             }
         }
@@ -110,4 +122,38 @@ fn seconds_of(time: SystemTime) -> i64 {
 
 fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_metadata::Deleted;
+    use prometheus_client::encoding::text::encode;
+
+    #[test]
+    fn what_was_deleted_before_an_error_is_counted() {
+        let (metrics, mut registry) = (CollectionMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let mut collected = Collected::default();
+        for event in [Event::Manifests(Deleted { count: 2, bytes: 20 }), Event::Objects(Deleted { count: 1, bytes: 7 })]
+        {
+            metrics.happened(&event);
+            collected += event;
+        }
+        let said = |registry: &Registry| {
+            let mut text = String::new();
+            encode(&mut text, registry).unwrap();
+            text
+        };
+        assert!(said(&registry).contains("gc_manifests_deleted_total 2\n"), "at once: {}", said(&registry));
+        metrics.passed(&collected, Err(&Error::ClockMoved));
+        for line in [
+            "gc_manifests_deleted_total 2\n",
+            "gc_freed_bytes_total 7\n",
+            "gc_failures_total 1\n",
+            "gc_passes_total 0\n",
+        ] {
+            assert!(said(&registry).contains(line), "{line}: {}", said(&registry));
+        }
+    }
 }

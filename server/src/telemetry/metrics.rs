@@ -2,7 +2,7 @@
 
 use super::{collection::CollectionMetrics, scrub::ScrubMetrics};
 use http::{Method, StatusCode};
-use longshore_gc::{Collected, ScrubReport, Scrubber};
+use longshore_gc::{Collected, Event, ScrubReport, Scrubber};
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
@@ -129,9 +129,14 @@ impl Metrics {
         self.received_bytes.inc_by(bytes);
     }
 
+    /// Counts what garbage collection has done just now.
+    pub(crate) fn collecting(&self, event: &Event) {
+        self.collection.happened(event);
+    }
+
     /// Counts a pass of garbage collection, and logs it if it did or failed anything.
-    pub(crate) fn collected(&self, outcome: &Result<Collected, longshore_gc::Error>) {
-        self.collection.passed(outcome);
+    pub(crate) fn collected(&self, collected: &Collected, outcome: Result<(), &longshore_gc::Error>) {
+        self.collection.passed(collected, outcome);
     }
 
     /// Counts objects that were read again, and logs what was found.

@@ -2,11 +2,12 @@
 
 use crate::answers::{assert_refused, eventually};
 use crate::content::{SmallImage, image_manifest};
-use crate::{INLINE_MAX, MIB};
+use crate::{INLINE_MAX, MIB, commands};
 use longshore_tests::backends::Backend;
 use longshore_tests::client::Client;
 use longshore_tests::image::{Blob, CONFIG, LAYER_GZIP, random_bytes};
 use longshore_tests::on_both;
+use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ on_both!(
     du_tells_where_the_bytes_are,
     a_damaged_layer_is_not_served_and_mended_by_a_push,
     fsck_tells_of_what_is_lost_and_of_what_is_stray,
+    a_pass_by_hand_takes_back_no_promise,
     a_tags_past_is_told_beside_the_server,
     a_tags_past_tells_what_was_deleted_from_what_can_be_pulled,
 );
@@ -170,6 +172,24 @@ async fn fsck_tells_of_what_is_lost_and_of_what_is_stray(backend: Backend) {
     let (code, said, _) = run(&server, &["fsck", "--older-than", "0s"]);
     assert_eq!(code, 0, "{said}");
     assert!(!stray.exists(), "what was stray was condemned, and is collected");
+}
+
+/// What is condemned keeps the time that it was given; who says otherwise to a command is told so, and not left to wonder.
+async fn a_pass_by_hand_takes_back_no_promise(backend: Backend) {
+    let server = Server::start(Options::on(backend).set("gc.object_delay", "2h"));
+    let home = Scratch::new("promise");
+    let url = format!("database.url={}", server.database_url());
+    let storage = format!("storage.path={}", home.join("data").display());
+    let preview = |settings: &[&str]| {
+        let command = ["gc", "--dry-run", "--set", &url, "--set", &storage];
+        commands::run(home.path(), &[&command[..], settings].concat())
+    };
+    let (code, said, complaint) = preview(&["--set", "gc.object_delay=0s"]);
+    assert_eq!((code, said.as_str()), (1, ""), "{complaint}");
+    assert!(complaint.contains("gc.object_delay=0s would change nothing here: it is 2h"), "{complaint}");
+    let (code, _, complaint) = preview(&["--set", "gc.object_delay=2h"]);
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    assert_eq!(preview(&[]).0, 0, "what nobody says is not compared");
 }
 
 async fn a_tags_past_is_told_beside_the_server(backend: Backend) {

@@ -3,19 +3,45 @@
 
 mod preview;
 
-use super::{FOUND, tags};
+use super::{FOUND, serve::lifetimes, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use longshore_config::Settings;
 use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
 use std::{process::ExitCode, time::Duration};
 
-/// So many blobs are never too many to delete in a day.
+/// So many manifests, and so many blobs, are never too many to delete in a day.
 const FLOOR: u64 = 1000;
 
 pub(super) async fn run(sources: &SettingsSources, options: &GcOptions) -> Result<ExitCode> {
-    super::on_database(sources, async |settings, metadata| act(settings, metadata, options).await).await
+    let command = async |settings: &Settings, metadata: &Metadata| {
+        refuse_what_has_no_say(sources, settings, metadata).await?;
+        act(settings, metadata, options).await
+    };
+    super::on_database(sources, command).await
+}
+
+/// Refuses what somebody says for this command alone and what it could not go by: how long something stays is written down when
+/// that is promised, or condemned, and by what the servers say.
+async fn refuse_what_has_no_say(sources: &SettingsSources, settings: &Settings, metadata: &Metadata) -> Result<()> {
+    let is_said = |key: &str| sources.set.iter().any(|(set, _)| set == key);
+    if !["gc.promise", "gc.object_delay"].into_iter().any(is_said) {
+        return Ok(());
+    }
+    let (said, known) = (lifetimes(settings), metadata.lifetimes().await?);
+    let times =
+        [("gc.promise", said.promise, known.promise), ("gc.object_delay", said.object_delay, known.object_delay)];
+    for (key, said, known) in times {
+        ensure!(
+            !is_said(key) || said == known,
+            "{key}={} would change nothing here: it is {} as the server has it that started last, and what is promised or \
+             condemned already keeps the time that it was given. Start the servers with it instead",
+            humantime::format_duration(said),
+            humantime::format_duration(known),
+        );
+    }
+    Ok(())
 }
 
 async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> Result<ExitCode> {
@@ -38,11 +64,13 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     let storage = super::open_pair(settings, metadata).await?;
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
-    let collected = collector.pass().await.context("the pass did not come to its end")?;
+    let mut collected = Collected::default();
+    let passed = collector.pass(|event| collected += event).await;
     match options.output {
         OutputFormat::Text => print!("{}", text(&collected)),
         OutputFormat::Json => println!("{}", json(&collected)),
     }
+    passed.context("the pass did not come to its end: what is told above is done, and the next one goes on")?;
     Ok(if collected.halt.is_some() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }
 

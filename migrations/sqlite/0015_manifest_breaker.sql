@@ -1,0 +1,8 @@
+-- The twin of postgres/0015_manifest_breaker.sql.
+--
+-- How many manifests garbage collection has deleted of late: nothing brings those back, so a collection that would delete
+-- too many of them is taken for a mistake, as with blobs (0008) and tags (0012). Expands only.
+
+-- In the window of 0008: `manifests` were there when anybody counted them, `manifests_deleted` of them went since.
+ALTER TABLE gc_state ADD COLUMN manifests INTEGER;
+ALTER TABLE gc_state ADD COLUMN manifests_deleted INTEGER NOT NULL DEFAULT 0;
