@@ -36,7 +36,7 @@ pub use pairing::pair;
 pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
 pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
-pub use scrub::{Damage, ScrubReport, ScrubRules, Scrubber, unread_for};
+pub use scrub::{Damage, RoundFrom, ScrubReport, ScrubRules, Scrubber, unread_for};
 pub use steps::{Findings, Step};
 pub use verdict::{Reason, Verdict};
 

@@ -78,6 +78,11 @@ impl Metadata {
         on_engine!(self.claim_scrub(hold))
     }
 
+    /// The same from whatever process is at it: that one can save nothing more, and stops where it hears of it.
+    pub async fn take_scrub(&self, hold: Duration) -> Result<Option<ScrubClaim>> {
+        on_engine!(self.take_scrub(hold))
+    }
+
     /// Begins a new round; answers the bytes of all objects, or none where another process has taken over.
     pub async fn begin_scrub(&self, claim: i64) -> Result<Option<u64>> {
         on_engine!(self.begin_scrub(claim))

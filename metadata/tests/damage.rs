@@ -16,6 +16,7 @@ on_both_engines!(
     a_damaged_blob_goes_as_others_do,
     every_process_hears_of_damage,
     one_process_reads_at_a_time,
+    who_is_asked_to_read_takes_the_claim,
     a_round_goes_on_where_the_last_process_was,
     who_lost_the_claim_saves_nothing,
 );
@@ -137,6 +138,18 @@ async fn one_process_reads_at_a_time(database: Database) {
     assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None);
     database.advance(TICK).await;
     assert!(database.metadata.claim_scrub(HOLD).await.unwrap().is_some());
+}
+
+async fn who_is_asked_to_read_takes_the_claim(database: Database) {
+    let first = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    database.metadata.begin_scrub(first).await.unwrap();
+    let saved = |claim, last| Scrubbed { claim, last, bytes: 1, right: Vec::new(), hold: HOLD };
+    assert!(database.metadata.save_scrub(saved(first, 7)).await.unwrap());
+    let taken = database.metadata.take_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!((taken.last, taken.done, taken.finished), (7, 1, None));
+    assert!(!database.metadata.save_scrub(saved(first, 8)).await.unwrap(), "it was taken");
+    assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None, "and nobody else reads");
+    assert!(database.metadata.save_scrub(saved(taken.claim, 8)).await.unwrap());
 }
 
 async fn a_round_goes_on_where_the_last_process_was(database: Database) {

@@ -2,7 +2,7 @@
 //! so that whoever needs it pushes it anew; nothing is deleted.
 //!
 //! One process is at it at a time, whichever has the claim, so that the rate is that of the whole registry. How far it came
-//! is in the database.
+//! is in the database. Whoever is asked to read by a person takes the claim from a process that reads by itself.
 
 mod rate;
 #[cfg(test)]
@@ -33,6 +33,15 @@ pub struct ScrubRules {
     pub period: Duration,
     /// In bytes a second, never more than this.
     pub rate: u64,
+}
+
+/// Where a round that somebody asks for begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoundFrom {
+    /// Where the one that is under way has come to; at the beginning where none is.
+    WhereItIs,
+    /// At the beginning: what was read some days ago is read again.
+    Beginning,
 }
 
 /// Reads objects.
@@ -94,27 +103,30 @@ impl Scrubber {
     /// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer: that is no damage. The round goes on there
     /// with the next pass. [`Error::WrongStore`] where it has none of many objects: that is no damage either.
     pub async fn pass(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
-        self.round(false, report).await
+        self.round(None, report).await
     }
 
-    /// The same, with a new round where none is under way, whether it is time or not.
+    /// The same at once, whether it is time or not. A process that is at it leaves the round to this one.
     ///
     /// # Errors
-    /// Those of [`Scrubber::pass`]; [`Error::ClaimLost`] where another process is at it.
-    pub async fn round_now(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
-        self.round(true, report).await
+    /// Those of [`Scrubber::pass`]; [`Error::ClaimLost`] where another process has taken it in turn.
+    pub async fn round_now(&self, from: RoundFrom, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        self.round(Some(from), report).await
     }
 
-    async fn round(&self, now: bool, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+    /// A round that was asked for, or one that is due.
+    async fn round(&self, asked: Option<RoundFrom>, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
         // Nothing is written where there is nothing to do.
-        if !now && self.is_done_for_now(&self.metadata.scrub_state().await?) {
+        if asked.is_none() && self.is_done_for_now(&self.metadata.scrub_state().await?) {
             return Ok(());
         }
-        let Some(claim) = self.metadata.claim_scrub(HOLD).await? else {
-            return if now { Err(Error::ClaimLost) } else { Ok(()) };
+        let claim = match asked {
+            Some(_) => self.metadata.take_scrub(HOLD).await?,
+            None => self.metadata.claim_scrub(HOLD).await?,
         };
+        let Some(claim) = claim else { return Ok(()) };
         let id = claim.claim;
-        let outcome = match self.begin(claim, now).await {
+        let outcome = match self.begin(claim, asked).await {
             Ok(Some((last, rate))) => self.read_all(id, last, rate, &mut report).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -129,15 +141,17 @@ impl Scrubber {
     }
 
     /// Where to go on, and how fast; none where it is not time for a new round.
-    async fn begin(&self, claim: ScrubClaim, now: bool) -> Result<Option<(i64, Rate)>, Error> {
-        if claim.began.is_some() && claim.finished.is_none() {
-            return Ok(Some((claim.last, Rate::of(self.rules, claim.total))));
+    async fn begin(&self, claim: ScrubClaim, asked: Option<RoundFrom>) -> Result<Option<(i64, Rate)>, Error> {
+        let is_under_way = claim.began.is_some() && claim.finished.is_none();
+        if is_under_way && asked != Some(RoundFrom::Beginning) {
+            return Ok(Some((claim.last, Rate::of(self.rules, &claim))));
         }
-        if !now && self.is_done_for_now(&claim) {
+        if asked.is_none() && self.is_done_for_now(&claim) {
             return Ok(None);
         }
         let total = self.metadata.begin_scrub(claim.claim).await?.ok_or(Error::ClaimLost)?;
-        Ok(Some((0, Rate::of(self.rules, total))))
+        let begun = ScrubClaim { total, done: 0, began: Some(claim.now), ..claim };
+        Ok(Some((0, Rate::of(self.rules, &begun))))
     }
 
     async fn read_all(

@@ -218,7 +218,8 @@ async fn a_new_round_begins_when_it_is_time() {
     assert_eq!(place.scrub(MONTH).await.objects, 1);
     assert_eq!(place.scrub(MONTH).await, ScrubReport::default(), "not for a month");
     let mut objects = 0;
-    place.scrubber(MONTH).round_now(|report| objects += report.objects).await.unwrap();
+    let now = RoundFrom::WhereItIs;
+    place.scrubber(MONTH).round_now(now, |report| objects += report.objects).await.unwrap();
     assert_eq!(objects, 1, "unless somebody asks");
 }
 
@@ -231,9 +232,28 @@ async fn a_round_that_was_broken_off_goes_on() {
     let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
     let saved = Scrubbed { claim, last: first.number, bytes: first.size, right: Vec::new(), hold: HOLD };
     place.metadata.save_scrub(saved).await.unwrap();
-    let busy = place.scrubber(MONTH).round_now(|_| ()).await;
-    assert!(matches!(busy, Err(Error::ClaimLost)), "{busy:?}");
     assert_eq!(place.scrub(MONTH).await, ScrubReport::default(), "another is at it");
     place.metadata.release_scrub(claim).await.unwrap();
     assert_eq!(place.scrub(MONTH).await.objects, 2);
+}
+
+/// A replica is at a round that takes a month.
+#[tokio::test]
+async fn whoever_is_asked_to_read_takes_the_round_from_a_replica() {
+    let place = place(Duration::ZERO).await;
+    place.push_objects(3).await;
+    for (from, left) in [(RoundFrom::WhereItIs, 2), (RoundFrom::Beginning, 3)] {
+        let replicas = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+        place.metadata.begin_scrub(replicas).await.unwrap();
+        let (scrubber, mut batch) = (place.scrubber(MONTH), Batch::new(0));
+        let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
+        scrubber.act(first, Found::Right, &mut batch).await.unwrap();
+        scrubber.save(replicas, &mut batch).await.unwrap();
+        let mut objects = 0;
+        place.scrubber(AT_ONCE).round_now(from, |report| objects += report.objects).await.unwrap();
+        assert_eq!(objects, left, "{from:?}");
+        let lost = scrubber.save(replicas, &mut batch).await;
+        assert!(matches!(lost, Err(Error::ClaimLost)), "the replica stops: {lost:?}");
+        assert!(place.metadata.scrub_state().await.unwrap().finished.is_some());
+    }
 }

@@ -13,6 +13,8 @@ statements! {
     CLAIM = "UPDATE scrub_state SET claim = claim + 1, claimed_until = (SELECT now FROM clock) + $1 \
         WHERE id = 1 AND claimed_until <= (SELECT now FROM clock) \
         RETURNING claim, last_id, total_bytes, done_bytes, began_at, finished_at, (SELECT now FROM clock) AS now";
+    TAKE = "UPDATE scrub_state SET claim = claim + 1, claimed_until = (SELECT now FROM clock) + $1 WHERE id = 1 \
+        RETURNING claim, last_id, total_bytes, done_bytes, began_at, finished_at, (SELECT now FROM clock) AS now";
     SIZES = "SELECT count(*), CAST(COALESCE(SUM(p.size), 0) AS BIGINT), MAX(p.id) \
         FROM (SELECT id, size FROM objects WHERE id > $1 ORDER BY id LIMIT $2) p";
     BEGIN = "UPDATE scrub_state SET last_id = 0, total_bytes = $2, done_bytes = 0, began_at = (SELECT now FROM clock), \
@@ -58,7 +60,11 @@ impl StateRow {
     }
 }
 
-struct Claim(Duration);
+/// Takes the work up: where nobody is at it, or from whoever is.
+struct Claim {
+    statement: &'static str,
+    hold: Duration,
+}
 
 impl Transaction for Claim {
     type Output = Option<ScrubClaim>;
@@ -66,7 +72,8 @@ impl Transaction for Claim {
     const DURABILITY: Durability = Durability::Relaxed;
 
     async fn run(&self, connection: &mut Connection) -> Result<Option<ScrubClaim>> {
-        let row: Option<StateRow> = sqlx::query_as(CLAIM).bind(microseconds(self.0)).fetch_optional(connection).await?;
+        let claim = sqlx::query_as(self.statement).bind(microseconds(self.hold));
+        let row: Option<StateRow> = claim.fetch_optional(connection).await?;
         row.map(StateRow::told).transpose()
     }
 }
@@ -135,7 +142,11 @@ struct ObjectRow {
 
 impl Store {
     pub(crate) async fn claim_scrub(&self, hold: Duration) -> Result<Option<ScrubClaim>> {
-        self.write(Claim(hold)).await
+        self.write(Claim { statement: CLAIM, hold }).await
+    }
+
+    pub(crate) async fn take_scrub(&self, hold: Duration) -> Result<Option<ScrubClaim>> {
+        self.write(Claim { statement: TAKE, hold }).await
     }
 
     pub(crate) async fn begin_scrub(&self, claim: i64) -> Result<Option<u64>> {

@@ -4,7 +4,7 @@ use super::FOUND;
 use crate::cli::{OutputFormat, ScrubOptions, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
-use longshore_gc::{Damage, ScrubReport, ScrubRules, Scrubber};
+use longshore_gc::{Damage, RoundFrom, ScrubReport, ScrubRules, Scrubber};
 use longshore_metadata::{DamagedBlob, Metadata};
 use std::process::ExitCode;
 
@@ -25,7 +25,8 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
     let rate = options.rate.map_or(u64::MAX, longshore_config::ByteSize::bytes);
     let scrubber = Scrubber::new(metadata.clone(), storage, ScrubRules { rate, period: std::time::Duration::ZERO });
     let mut total = ScrubReport::default();
-    let read = scrubber.round_now(|report| total += report).await;
+    let from = if options.anew { RoundFrom::Beginning } else { RoundFrom::WhereItIs };
+    let read = scrubber.round_now(from, |report| total += report).await;
     read.context("not all objects were read: the next scrub goes on from there")?;
     // What was found before the reading that this one goes on with is damaged still.
     let damaged = metadata.count_damaged().await?;
