@@ -80,6 +80,8 @@ pub struct Content {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Whether it was found damaged before.
+    pub is_damaged: bool,
 }
 
 impl Metadata {

@@ -10,7 +10,7 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use longshore_metadata::{
-    ComparedUsage, Content, Forgotten, InRows, Metadata, ObjectRow, StoredObject, StrayObject, Table,
+    ComparedUsage, Content, DamagedRow, Forgotten, InRows, Metadata, ObjectRow, StoredObject, StrayObject, Table,
 };
 use longshore_oci::{Digest, RepositoryName};
 use longshore_storage::{Error as StorageError, ObjectKey, Storage};
@@ -76,8 +76,7 @@ pub enum Finding {
         /// What it is.
         table: Table,
     },
-    /// The bytes in a row are not those of its digest. A push of the same digest does not mend it: the database has to be
-    /// brought back from a backup.
+    /// The bytes in a row are not those of its digest. Mended: they are served no more until the same is pushed anew.
     DamagedRow {
         /// Of a manifest, where it is.
         repository: Option<RepositoryName>,
@@ -263,8 +262,10 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             after = last.place;
             self.checked.rows += page.len() as u64;
             for Content { repository, digest, bytes, .. } in page {
-                if Digest::of(digest.algorithm(), &bytes) != digest {
-                    self.found(&Finding::DamagedRow { repository, digest });
+                let Some(row) = DamagedRow::of(repository.as_ref(), &digest, &bytes) else { continue };
+                self.found(&Finding::DamagedRow { repository, digest });
+                if self.options.repair {
+                    self.metadata.mark_damaged_row(row).await?;
                 }
             }
         }

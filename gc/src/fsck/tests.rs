@@ -204,16 +204,24 @@ async fn bytes_in_rows_are_compared_with_their_digests() {
         digest: digest("blob"),
         content: b"blob".to_vec(),
     };
-    place.metadata.put_inline_blob(blob).await.unwrap();
+    place.metadata.put_inline_blob(blob.clone()).await.unwrap();
     assert_eq!(place.fsck(LOOK).await.1, []);
     place.execute("UPDATE manifests SET body = X'00'").await;
     place.execute("UPDATE blobs SET inline = X'00'").await;
-    let found = place.fsck(REPAIR).await.1;
     let expected = [
         Finding::DamagedRow { repository: Some("app".parse().unwrap()), digest: digest("manifest") },
         Finding::DamagedRow { repository: None, digest: digest("blob") },
     ];
-    assert_eq!(found, expected);
+    let promised = async || place.metadata.promise_blob(&blob.repository, &blob.digest).await.unwrap().is_some();
+    assert_eq!(place.fsck(LOOK).await.1, expected);
+    assert!(promised().await, "it was only looked at");
+    assert_eq!(place.fsck(REPAIR).await.1, expected);
+    assert!(!promised().await);
+    assert_eq!(place.metadata.count_damaged_manifests().await.unwrap(), 1);
+    place.metadata.put_inline_blob(blob.clone()).await.unwrap();
+    place.push_manifest("app", "manifest", &[], &[]).await;
+    assert!(promised().await);
+    assert_eq!(place.fsck(LOOK).await.1, []);
 }
 
 #[tokio::test]

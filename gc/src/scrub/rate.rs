@@ -40,6 +40,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_metadata::RowsRead;
     use std::time::SystemTime;
 
     const MIB: u64 = 1024 * 1024;
@@ -48,7 +49,16 @@ mod tests {
     /// A round that has begun so long ago.
     fn round(total: u64, done: u64, ago: Duration) -> ScrubClaim {
         let began = SystemTime::UNIX_EPOCH + DAY;
-        ScrubClaim { claim: 1, last: 0, total, done, began: Some(began), finished: None, now: began + ago }
+        ScrubClaim {
+            claim: 1,
+            last: 0,
+            total,
+            done,
+            rows: RowsRead::All,
+            began: Some(began),
+            finished: None,
+            now: began + ago,
+        }
     }
 
     fn rate(period: Duration, most: u64, total: u64) -> u64 {

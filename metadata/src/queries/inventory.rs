@@ -42,10 +42,12 @@ statements! {
         FROM (SELECT id, digest FROM blobs WHERE id > $1 AND $2 < 1 ORDER BY id LIMIT $3) p ORDER BY p.id";
     QUEUE = concat!("INSERT INTO gc_queue (kind, id1, id2, review_after) SELECT $2, l.id1, l.id2, e.review_after \
         FROM ", review_list!("$1"), " l CROSS JOIN lease e WHERE true ON CONFLICT (kind, id1, id2) DO NOTHING");
-    BODIES = "SELECT m.repository_id AS id1, m.id AS id2, r.name, m.digest, m.body AS bytes FROM manifests m \
+    BODIES = "SELECT m.repository_id AS id1, m.id AS id2, r.name, m.digest, m.body AS bytes, \
+        (SELECT d.found_at FROM damaged_manifests d WHERE d.manifest_id = m.id) AS damaged_at FROM manifests m \
         JOIN repositories r ON r.id = m.repository_id WHERE (m.repository_id, m.id) > ($1, $2) \
         ORDER BY m.repository_id, m.id LIMIT $3";
-    INLINE = "SELECT b.id AS id1, CAST(0 AS BIGINT) AS id2, NULL AS name, b.digest, b.inline AS bytes FROM blobs b \
+    INLINE = "SELECT b.id AS id1, CAST(0 AS BIGINT) AS id2, NULL AS name, b.digest, b.inline AS bytes, \
+        (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at FROM blobs b \
         WHERE b.id > $1 AND $2 < 1 AND b.inline IS NOT NULL ORDER BY b.id LIMIT $3";
 }
 
@@ -76,6 +78,7 @@ struct ContentRow {
 }
 
 struct CondemnStrays {
+    damaged_at: Option<i64>,
     strays: Vec<StrayObject>,
     backend: String,
 }
@@ -179,7 +182,8 @@ impl Store {
         });
         let row = |row: ContentRow| {
             let repository = row.name.as_deref().map(repositories::name).transpose()?;
-            Ok(Content { place: (row.id1, row.id2), repository, digest: digest(&row.digest)?, bytes: row.bytes })
+            let (place, is_damaged) = ((row.id1, row.id2), row.damaged_at.is_some());
+            Ok(Content { place, repository, digest: digest(&row.digest)?, bytes: row.bytes, is_damaged })
         };
         told?.into_iter().map(row).collect()
     }
