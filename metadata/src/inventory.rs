@@ -90,6 +90,12 @@ impl Metadata {
         on_engine!(self.known_keys(keys))
     }
 
+    /// Which of these keys an upload session is about to fill, or wait to be deleted: whatever the store has begun there has
+    /// somebody who ends it.
+    pub async fn keys_to_be_ended(&self, keys: &[String]) -> Result<HashSet<String>> {
+        on_engine!(self.keys_to_be_ended(keys))
+    }
+
     /// Lets garbage collection delete objects of this backend that no row names; answers how many that are.
     pub async fn condemn_strays(&self, strays: Vec<StrayObject>, backend: &str) -> Result<u64> {
         on_engine!(self.condemn_strays(strays, backend))

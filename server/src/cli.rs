@@ -156,7 +156,7 @@ pub(crate) struct FsckOptions {
     /// Repair however much is found.
     #[arg(long, requires = "repair")]
     pub(crate) all: bool,
-    /// An object that no row names counts when it is older: a server that starts writes one and deletes it again.
+    /// An object, or an upload, that no row names counts when it is older: a server that starts writes one and deletes it again.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) older_than: humantime::Duration,
     /// How to say what was found.

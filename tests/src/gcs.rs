@@ -24,6 +24,8 @@ const TOKEN: &str = "Bearer eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiIsImtpZCI6Imxvbmdz
 pub enum Fault {
     /// It is answered by this status and these headers, and does not reach the store. Lines that end in CR LF.
     Refused(&'static str),
+    /// It is answered well, with this body, and does not reach the store.
+    Answered(&'static str),
     /// The store does it, and the answer is lost: this one comes in its place.
     Replaced(&'static str),
     /// The store does it, and the connection closes without an answer.
@@ -127,6 +129,9 @@ fn answer(mut client: &TcpStream, server: &str, faults: &Faults) -> io::Result<(
     let fault = next_fault(faults, lines[0]);
     if let Some(Fault::Refused(head)) = fault {
         return refuse(client, head, "");
+    }
+    if let Some(Fault::Answered(body)) = fault {
+        return refuse(client, "200 OK\r\n", body);
     }
     lines.retain(|line| !line.to_ascii_lowercase().starts_with("authorization:"));
     lines.push("connection: close");

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use crate::{
     Error,
@@ -37,7 +38,8 @@ pub struct FsckOptions {
     pub repair: bool,
     /// Mend it however much that is.
     pub all: bool,
-    /// An object without a row counts when its key is older: a start of the server writes one and deletes it again.
+    /// An object, or an upload, without a row counts when its key is older: a start of the server writes one and deletes it
+    /// again.
     pub older_than: Duration,
 }
 
@@ -59,6 +61,13 @@ pub enum Finding {
         key: String,
         /// In bytes.
         size: u64,
+    },
+    /// No row names an upload in parts that the store has begun. Mended: it is ended, once none can be under way for so long.
+    StrayUpload {
+        /// The key of the object that it was to become.
+        key: String,
+        /// The store's name of it.
+        upload: String,
     },
     /// Nothing names the row of an object. Mended: it is condemned.
     Unused {
@@ -112,6 +121,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Lost { key, digest, reason } => write!(formatter, "lost       {key} of blob {digest}: {reason}"),
             Self::Stray { key, size } => write!(formatter, "stray      {key}, {size} bytes: no row names it"),
+            Self::StrayUpload { key, upload } => write!(formatter, "upload     {upload} of {key}: no row names it"),
             Self::Unused { key, size } => write!(formatter, "unused     {key}, {size} bytes: nothing names its row"),
             Self::Forgotten { repository, digest, table } => {
                 let what = match table {
@@ -148,6 +158,7 @@ pub async fn fsck(
     let mut check = Check { metadata, storage, options, told, checked: Checked::default() };
     check.lost_objects().await?;
     check.stray_objects().await?;
+    check.stray_uploads().await?;
     check.unused_objects().await?;
     for table in [Table::Manifests, Table::Grants, Table::Blobs] {
         check.forgotten(table).await?;

@@ -11,6 +11,9 @@ use std::collections::HashSet;
 statements! {
     KNOWN = concat!("SELECT k.value FROM ", text_list!("$1"), " k LEFT JOIN objects o ON o.key = k.value \
         LEFT JOIN tombstones t ON t.key = k.value WHERE o.key IS NOT NULL OR t.key IS NOT NULL");
+    TO_BE_ENDED = concat!("SELECT k.value, \
+        (SELECT u.id FROM uploads u WHERE u.object_id = (SELECT o.id FROM objects o WHERE o.key = k.value)) AS session, \
+        (SELECT t.key FROM tombstones t WHERE t.key = k.value) AS tombstone FROM ", text_list!("$1"), " k");
     CONDEMN_STRAYS = concat!("INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
         SELECT value ->> 0, $2, CAST(value ->> 1 AS BIGINT), 'no row names it', e.now, e.delete_after \
         FROM ", json_rows!("$1"), " j CROSS JOIN lease e \
@@ -75,10 +78,10 @@ struct ContentRow {
     name: Option<String>,
     digest: Vec<u8>,
     bytes: Vec<u8>,
+    damaged_at: Option<i64>,
 }
 
 struct CondemnStrays {
-    damaged_at: Option<i64>,
     strays: Vec<StrayObject>,
     backend: String,
 }
@@ -129,6 +132,16 @@ impl Store {
         let told: Result<Vec<(String,)>> =
             read!(self.connections, connection => Ok(sqlx::query_as(KNOWN).bind(&list).fetch_all(connection).await?));
         Ok(told?.into_iter().map(|(key,)| key).collect())
+    }
+
+    pub(crate) async fn keys_to_be_ended(&self, keys: &[String]) -> Result<HashSet<String>> {
+        type Row = (String, Option<String>, Option<String>);
+        let list = serde_json::Value::from_iter(keys.iter().map(String::as_str)).to_string();
+        let told: Result<Vec<Row>> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(TO_BE_ENDED).bind(&list).fetch_all(connection).await?)
+        });
+        let is_known = |(_, session, tombstone): &Row| session.is_some() || tombstone.is_some();
+        Ok(told?.into_iter().filter(is_known).map(|(key, ..)| key).collect())
     }
 
     pub(crate) async fn condemn_strays(&self, strays: Vec<StrayObject>, backend: &str) -> Result<u64> {
