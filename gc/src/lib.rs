@@ -26,8 +26,8 @@ mod uploads;
 mod verdict;
 
 pub use backup::{
-    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, read_backup,
-    restore, store_backup, stored_backups,
+    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, newest_backup,
+    read_backup, restore, store_backup, stored_backups,
 };
 pub use collector::{Collected, Collector, Halt};
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
