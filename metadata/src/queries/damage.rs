@@ -2,6 +2,7 @@
 //! pushed takes the place of what was damaged. (That of a manifest's row is forgotten by a trigger of `manifests`.)
 
 use super::blobs::{digest, size};
+use super::dialect::for_no_key_update;
 use super::reviews::time;
 use super::uploads::condemn_object;
 use super::{Batch, Connection, Store, Transaction, read, repositories};
@@ -12,12 +13,13 @@ statements! {
     MARK = "INSERT INTO damaged_blobs (blob_id, reason, found_at) \
         SELECT b.id, $3, c.now FROM blobs b JOIN objects o ON o.id = b.object_id CROSS JOIN clock c \
         WHERE b.id = $1 AND o.key = $2 ON CONFLICT (blob_id) DO NOTHING";
-    MARK_INLINE = "INSERT INTO damaged_blobs (blob_id, reason, found_at) SELECT b.id, $3, (SELECT now FROM clock) \
-        FROM blobs b WHERE b.digest = $1 AND b.inline = $2 ON CONFLICT (blob_id) DO NOTHING";
-    MARK_MANIFEST = "INSERT INTO damaged_manifests (manifest_id, reason, found_at) \
+    // Locked, so that whoever mends the row at this moment either is seen here, or sees this.
+    MARK_INLINE = concat!("INSERT INTO damaged_blobs (blob_id, reason, found_at) SELECT b.id, $3, (SELECT now FROM clock) \
+        FROM blobs b WHERE b.digest = $1 AND b.inline = $2", for_no_key_update!("b"), " ON CONFLICT (blob_id) DO NOTHING");
+    MARK_MANIFEST = concat!("INSERT INTO damaged_manifests (manifest_id, reason, found_at) \
         SELECT m.id, $4, (SELECT now FROM clock) FROM manifests m \
-        WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest = $2 AND m.body = $3 \
-        ON CONFLICT (manifest_id) DO NOTHING";
+        WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest = $2 AND m.body = $3",
+        for_no_key_update!("m"), " ON CONFLICT (manifest_id) DO NOTHING");
     CLEAR = "DELETE FROM damaged_blobs WHERE blob_id = $1";
     CLEAR_MANIFEST = "DELETE FROM damaged_manifests WHERE manifest_id = $1";
     OBJECT_OF = "SELECT object_id FROM blobs WHERE id = $1";
@@ -57,7 +59,9 @@ pub(super) async fn replace(
 /// Gives a small blob its bytes, where those in its row are others though nobody has found that out yet. (Whoever reads
 /// them from there sees it, so that no memory holds them.)
 pub(super) async fn mend_inline(connection: &mut Connection, blob_id: i64, inline: Option<&[u8]>) -> Result<()> {
-    sqlx::query(MEND_INLINE).bind(blob_id).bind(inline).execute(connection).await?;
+    sqlx::query(MEND_INLINE).bind(blob_id).bind(inline).execute(&mut *connection).await?;
+    // Somebody may have found it out meanwhile.
+    sqlx::query(CLEAR).bind(blob_id).execute(connection).await?;
     Ok(())
 }
 
