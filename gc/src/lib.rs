@@ -27,8 +27,8 @@ mod uploads;
 mod verdict;
 
 pub use backup::{
-    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, read_backup,
-    restore, store_backup, stored_backups,
+    BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, newest_backup,
+    read_backup, restore, store_backup, stored_backups,
 };
 pub use collected::{Collected, Event, Halt};
 pub use collector::Collector;
@@ -38,7 +38,7 @@ pub use pairing::pair;
 pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
 pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
-pub use scrub::{Damage, ScrubReport, ScrubRules, Scrubber, unread_for};
+pub use scrub::{Damage, RoundFrom, ScrubReport, ScrubRules, Scrubber, unread_for};
 pub use steps::{Findings, Step};
 pub use verdict::{Reason, Verdict};
 

@@ -80,12 +80,20 @@ pub struct Content {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Whether it was found damaged before.
+    pub is_damaged: bool,
 }
 
 impl Metadata {
     /// Which of these keys a row names: an object's, or that of one which waits to be deleted.
     pub async fn known_keys(&self, keys: &[String]) -> Result<HashSet<String>> {
         on_engine!(self.known_keys(keys))
+    }
+
+    /// Which of these keys an upload session is about to fill, or wait to be deleted: whatever the store has begun there has
+    /// somebody who ends it.
+    pub async fn keys_to_be_ended(&self, keys: &[String]) -> Result<HashSet<String>> {
+        on_engine!(self.keys_to_be_ended(keys))
     }
 
     /// Lets garbage collection delete objects of this backend that no row names; answers how many that are.

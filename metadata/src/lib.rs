@@ -51,7 +51,7 @@ pub use records::{
     TailChange, Tombstone, UploadAddress, UploadId, UploadPart, UploadRecord,
 };
 pub use retention::{CondemnedTag, DeleteManifest, GuardedDelete, OldGeneration, TagFacts, TagPage, TagsOutcome};
-pub use scrub::{DamagedBlob, ScrubClaim, Scrubbed, StoredObject};
+pub use scrub::{DamagedBlob, DamagedManifest, DamagedRow, RowsRead, ScrubClaim, Scrubbed, StoredObject};
 pub use snapshot::{Restore, SNAPSHOT_FORMAT, Snapshot, SnapshotTable};
 
 use cache::Cache;

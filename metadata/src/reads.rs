@@ -2,9 +2,12 @@
 //!
 //! What is found in memory needs no await and no allocation. The way to the database is boxed, so that the future of a
 //! hit stays small. Those who ask for the same at the same moment send one of them there, and wait.
+//!
+//! Bytes that come from a row are compared with their digest on their way: damaged ones are kept in no memory, and answered
+//! as if there were none, so that a push brings them again.
 
 use crate::cache::Question;
-use crate::{BlobRecord, ManifestRecord, Metadata, Result};
+use crate::{BlobContent, BlobRecord, DamagedRow, ManifestRecord, Metadata, Result};
 use longshore_oci::{Digest, RepositoryName, Tag};
 
 impl Metadata {
@@ -20,7 +23,7 @@ impl Metadata {
         let question = Question::Manifest(repository, digest);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = on_engine!(self.find_manifest(repository, digest))?;
+            let found = self.sound_manifest(repository, on_engine!(self.find_manifest(repository, digest))?).await?;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_manifest(record);
             }
@@ -42,7 +45,7 @@ impl Metadata {
         let question = Question::Tag(repository, tag);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = on_engine!(self.find_tag(repository, tag))?;
+            let found = self.sound_manifest(repository, on_engine!(self.find_tag(repository, tag))?).await?;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_tag(record);
             }
@@ -50,6 +53,40 @@ impl Metadata {
         };
         let look = || self.cache.tag(repository, tag);
         self.cache.ask(|asking| &asking.manifests, question, look, query).await
+    }
+
+    /// The manifest, unless it is damaged.
+    async fn sound_manifest(
+        &self,
+        repository: &RepositoryName,
+        found: Option<ManifestRecord>,
+    ) -> Result<Option<ManifestRecord>> {
+        let damaged = |record: &ManifestRecord| DamagedRow::of(Some(repository), &record.digest, &record.body);
+        match found.as_ref().and_then(damaged) {
+            None => Ok(found),
+            Some(row) => self.remember_damage(row).await.map(|()| None),
+        }
+    }
+
+    /// The blob, unless it is damaged as far as that is seen from here.
+    async fn sound_blob(&self, digest: &Digest, found: Option<BlobRecord>) -> Result<Option<BlobRecord>> {
+        let damaged = |record: &BlobRecord| match &record.content {
+            BlobContent::Inline(bytes) => DamagedRow::of(None, digest, bytes),
+            BlobContent::Object { .. } => None,
+        };
+        match found.as_ref().and_then(damaged) {
+            None => Ok(found),
+            Some(row) => self.remember_damage(row).await.map(|()| None),
+        }
+    }
+
+    async fn remember_damage(&self, row: DamagedRow) -> Result<()> {
+        let (repository, digest) = (row.repository.clone(), row.digest);
+        if self.mark_damaged_row(row).await? {
+            let repository = repository.as_ref().map(RepositoryName::as_str);
+            tracing::error!(repository, %digest, "what is in the database is damaged: nobody can pull it until it is pushed anew");
+        }
+        Ok(())
     }
 
     /// The blob with its inline bytes, if the repository holds it.
@@ -64,7 +101,7 @@ impl Metadata {
         let question = Question::Blob(repository, digest);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = on_engine!(self.find_blob(repository, digest))?;
+            let found = self.sound_blob(digest, on_engine!(self.find_blob(repository, digest))?).await?;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_blob(record);
             }

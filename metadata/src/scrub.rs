@@ -1,7 +1,7 @@
 //! The reading of all objects, and what was found damaged: what the database keeps of it.
 
-use crate::{Metadata, Result};
-use longshore_oci::Digest;
+use crate::{Content, InRows, Metadata, Result};
+use longshore_oci::{Digest, RepositoryName};
 use std::time::{Duration, SystemTime};
 
 /// The right to read objects, for a while, and how far that has come.
@@ -15,12 +15,23 @@ pub struct ScrubClaim {
     pub total: u64,
     /// Of those that were read in this round.
     pub done: u64,
+    /// What was read of what is in rows.
+    pub rows: RowsRead,
     /// When the round began; none where there was none yet.
     pub began: Option<SystemTime>,
     /// When it ended; none where it goes on.
     pub finished: Option<SystemTime>,
     /// What the database's clock says.
     pub now: SystemTime,
+}
+
+/// How far the bytes in rows were read in a round: those of small blobs first, then those of manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsRead {
+    /// Of these up to this place, and all of those before them.
+    UpTo(InRows, (i64, i64)),
+    /// All.
+    All,
 }
 
 /// The object of a blob.
@@ -72,10 +83,58 @@ pub struct DamagedBlob {
     pub found_at: SystemTime,
 }
 
+/// A small blob, or a manifest, with other bytes in its row than those of its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Of a manifest, where it is.
+    pub repository: Option<RepositoryName>,
+    /// Its digest.
+    pub digest: Digest,
+    /// The bytes in its row.
+    pub bytes: Vec<u8>,
+    /// What is wrong with them.
+    pub reason: String,
+}
+
+impl DamagedRow {
+    /// What a row holds, where that is damaged.
+    pub fn of(repository: Option<&RepositoryName>, digest: &Digest, bytes: &[u8]) -> Option<Self> {
+        let is = Digest::of(digest.algorithm(), bytes);
+        (is != *digest).then(|| Self {
+            repository: repository.cloned(),
+            digest: *digest,
+            bytes: bytes.to_vec(),
+            reason: format!("its bytes in the database are those of {is}"),
+        })
+    }
+}
+
+/// A manifest that nobody can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedManifest {
+    /// Its number: pages go by it.
+    pub number: i64,
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// What is wrong with it.
+    pub reason: String,
+    /// When that was found.
+    pub found_at: SystemTime,
+}
+
 impl Metadata {
     /// Takes up the reading of all objects for so long; none where another process is at it.
     pub async fn claim_scrub(&self, hold: Duration) -> Result<Option<ScrubClaim>> {
         on_engine!(self.claim_scrub(hold))
+    }
+
+    /// The same from whatever process is at it: that one can save nothing more, and stops where it hears of it.
+    pub async fn take_scrub(&self, hold: Duration) -> Result<Option<ScrubClaim>> {
+        on_engine!(self.take_scrub(hold))
     }
 
     /// Begins a new round; answers the bytes of all objects, or none where another process has taken over.
@@ -91,6 +150,11 @@ impl Metadata {
     /// Saves how far the reading has come. False where another process has taken over.
     pub async fn save_scrub(&self, scrubbed: Scrubbed) -> Result<bool> {
         on_engine!(self.save_scrub(scrubbed))
+    }
+
+    /// Saves how far the bytes in rows were read. False where the claim is another's by now.
+    pub async fn save_scrub_rows(&self, claim: i64, rows: RowsRead, hold: Duration) -> Result<bool> {
+        on_engine!(self.save_scrub_rows(claim, rows, hold))
     }
 
     /// Ends the round.
@@ -127,5 +191,25 @@ impl Metadata {
     /// How many there are.
     pub async fn count_damaged(&self) -> Result<u64> {
         on_engine!(self.count_damaged())
+    }
+
+    /// The same for what has these bytes in its row. False where that is known already, or the bytes are others by now.
+    pub async fn mark_damaged_row(&self, row: DamagedRow) -> Result<bool> {
+        on_engine!(self.mark_damaged_row(row))
+    }
+
+    /// What is in the row is right after all.
+    pub async fn clear_damaged_row(&self, content: &Content) -> Result<bool> {
+        on_engine!(self.clear_damaged_row(content))
+    }
+
+    /// Manifests that nobody can read, after the one of this number.
+    pub async fn damaged_manifests(&self, after: i64, limit: u32) -> Result<Vec<DamagedManifest>> {
+        on_engine!(self.damaged_manifests(after, limit))
+    }
+
+    /// How many there are.
+    pub async fn count_damaged_manifests(&self) -> Result<u64> {
+        on_engine!(self.count_damaged_manifests())
     }
 }

@@ -1,9 +1,12 @@
 //! Blobs whose bytes were found damaged, and the reading that finds them.
 
-use crate::content::{digest_of, image, inline_blob, repository};
+use crate::content::{digest_of, image, inline_blob, manifest, repository};
 use crate::database::{Database, TICK};
 use crate::inside::Inside;
-use longshore_metadata::{BlobContent, CommitOutcome, MountOutcome, PutManifestOutcome, Scrubbed, StoredObject};
+use longshore_metadata::{
+    BlobContent, CommitOutcome, Content, DamagedRow, InRows, MountOutcome, PutManifestOutcome, RowsRead, Scrubbed,
+    StoredObject,
+};
 use std::time::Duration;
 
 on_both_engines!(
@@ -16,8 +19,14 @@ on_both_engines!(
     a_damaged_blob_goes_as_others_do,
     every_process_hears_of_damage,
     one_process_reads_at_a_time,
+    who_is_asked_to_read_takes_the_claim,
     a_round_goes_on_where_the_last_process_was,
     who_lost_the_claim_saves_nothing,
+    a_damaged_row_can_be_got_in_no_way_and_is_mended_by_a_push,
+    a_push_mends_a_small_blob_that_nobody_has_found_damaged,
+    what_is_read_from_a_damaged_row_is_kept_in_no_memory,
+    a_row_that_was_pushed_anew_since_is_not_damaged,
+    how_far_rows_were_read_is_kept_until_the_next_round,
 );
 
 const HOLD: Duration = Duration::from_secs(60);
@@ -139,6 +148,18 @@ async fn one_process_reads_at_a_time(database: Database) {
     assert!(database.metadata.claim_scrub(HOLD).await.unwrap().is_some());
 }
 
+async fn who_is_asked_to_read_takes_the_claim(database: Database) {
+    let first = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+    database.metadata.begin_scrub(first).await.unwrap();
+    let saved = |claim, last| Scrubbed { claim, last, bytes: 1, right: Vec::new(), hold: HOLD };
+    assert!(database.metadata.save_scrub(saved(first, 7)).await.unwrap());
+    let taken = database.metadata.take_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!((taken.last, taken.done, taken.finished), (7, 1, None));
+    assert!(!database.metadata.save_scrub(saved(first, 8)).await.unwrap(), "it was taken");
+    assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None, "and nobody else reads");
+    assert!(database.metadata.save_scrub(saved(taken.claim, 8)).await.unwrap());
+}
+
 async fn a_round_goes_on_where_the_last_process_was(database: Database) {
     for content in ["one", "three", "seven"] {
         database.upload_blob("app", &format!("objects/{content}"), content).await;
@@ -170,4 +191,119 @@ async fn who_lost_the_claim_saves_nothing(database: Database) {
     database.metadata.release_scrub(lost).await.unwrap();
     assert_eq!(database.metadata.claim_scrub(HOLD).await.unwrap(), None, "it is another's");
     assert!(database.metadata.save_scrub(saved(taken)).await.unwrap());
+}
+
+impl Database {
+    /// Gives all that is in rows the bytes "rotten".
+    async fn spoil(&self) {
+        let rotten = match &self.inside {
+            Inside::Postgres(_) => [
+                "UPDATE blobs SET inline = convert_to('rotten', 'UTF8')",
+                "UPDATE manifests SET body = convert_to('rotten', 'UTF8')",
+            ],
+            Inside::Sqlite(_) => [
+                "UPDATE blobs SET inline = CAST('rotten' AS BLOB)",
+                "UPDATE manifests SET body = CAST('rotten' AS BLOB)",
+            ],
+        };
+        for sql in rotten {
+            assert_eq!(self.inside.execute(sql, &[]).await.unwrap(), 1);
+        }
+    }
+
+    async fn only_content(&self, of: InRows) -> Content {
+        let mut contents = self.metadata.contents(of, (0, 0), 10).await.unwrap();
+        assert_eq!(contents.len(), 1);
+        contents.remove(0)
+    }
+
+    async fn mark_row(&self, of: InRows) -> bool {
+        let content = self.only_content(of).await;
+        let row = DamagedRow::of(content.repository.as_ref(), &content.digest, &content.bytes).unwrap();
+        self.metadata.mark_damaged_row(row).await.unwrap()
+    }
+}
+
+async fn a_damaged_row_can_be_got_in_no_way_and_is_mended_by_a_push(database: Database) {
+    let (app, blob, body) = (repository("app"), digest_of("blob"), digest_of("body"));
+    database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
+    database.spoil().await;
+    for of in [InRows::Blobs, InRows::Manifests] {
+        assert!(!database.only_content(of).await.is_damaged);
+        assert!(database.mark_row(of).await);
+        assert!(!database.mark_row(of).await, "that is known");
+        assert!(database.only_content(of).await.is_damaged);
+    }
+    assert_eq!(database.metadata.find_blob(&app, &blob).await.unwrap(), None);
+    assert_eq!(database.metadata.promise_blob(&app, &blob).await.unwrap(), None);
+    assert_eq!(database.metadata.find_manifest(&app, &body).await.unwrap(), None);
+    assert_eq!(database.metadata.damaged_blobs(0, 10).await.unwrap()[0].key, None);
+    let listed = database.metadata.damaged_manifests(0, 10).await.unwrap();
+    assert_eq!((listed.len(), &listed[0].repository, listed[0].digest), (1, &app, body));
+    assert_eq!(database.metadata.damaged_manifests(listed[0].number, 10).await.unwrap(), []);
+    database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
+    assert_eq!(database.content_of("blob").await, Some(BlobContent::Inline(b"blob".as_slice().into())));
+    assert!(database.metadata.find_manifest(&app, &body).await.unwrap().is_some());
+    assert_eq!(database.metadata.count_damaged().await.unwrap(), 0);
+    assert_eq!(database.metadata.count_damaged_manifests().await.unwrap(), 0);
+    database.assert_consistent().await;
+}
+
+async fn a_push_mends_a_small_blob_that_nobody_has_found_damaged(database: Database) {
+    database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
+    database.spoil().await;
+    database.metadata.put_inline_blob(inline_blob("other", "blob")).await.unwrap();
+    assert_eq!(database.content_of("blob").await, Some(BlobContent::Inline(b"blob".as_slice().into())));
+    database.assert_consistent().await;
+}
+
+async fn what_is_read_from_a_damaged_row_is_kept_in_no_memory(database: Database) {
+    let (app, blob, body) = (repository("app"), digest_of("blob"), digest_of("body"));
+    let reader = database.empty.connect_with_cache(1 << 20).await;
+    database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
+    database.spoil().await;
+    for _ in 0..2 {
+        assert_eq!(reader.find_blob(&app, &blob).await.unwrap(), None);
+        assert_eq!(reader.find_manifest(&app, &body).await.unwrap(), None);
+    }
+    // Whoever sees it remembers it, so that a client that asks first pushes it.
+    assert_eq!(database.metadata.count_damaged().await.unwrap(), 1);
+    assert_eq!(database.metadata.count_damaged_manifests().await.unwrap(), 1);
+    assert_eq!(reader.promise_blob(&app, &blob).await.unwrap(), None);
+    reader.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    reader.put_manifest(manifest("app", "body")).await.unwrap();
+    assert!(reader.find_blob(&app, &blob).await.unwrap().is_some());
+    assert!(reader.find_manifest(&app, &body).await.unwrap().is_some());
+}
+
+async fn a_row_that_was_pushed_anew_since_is_not_damaged(database: Database) {
+    database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
+    database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
+    let app = repository("app");
+    for (repository, content) in [(None, "blob"), (Some(&app), "body")] {
+        let row = DamagedRow::of(repository, &digest_of(content), b"seen before").unwrap();
+        assert!(!database.metadata.mark_damaged_row(row).await.unwrap());
+    }
+    assert!(database.content_of("blob").await.is_some());
+}
+
+async fn how_far_rows_were_read_is_kept_until_the_next_round(database: Database) {
+    let claim = database.metadata.claim_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!(claim.rows, RowsRead::UpTo(InRows::Blobs, (0, 0)));
+    let claim = claim.claim;
+    database.metadata.begin_scrub(claim).await.unwrap();
+    for rows in [RowsRead::UpTo(InRows::Blobs, (7, 0)), RowsRead::UpTo(InRows::Manifests, (2, 9)), RowsRead::All] {
+        assert!(database.metadata.save_scrub_rows(claim, rows, HOLD).await.unwrap());
+        assert_eq!(database.metadata.scrub_state().await.unwrap().rows, rows);
+    }
+    let taken = database.metadata.take_scrub(HOLD).await.unwrap().unwrap();
+    assert_eq!(taken.rows, RowsRead::All);
+    let begun = RowsRead::UpTo(InRows::Blobs, (0, 0));
+    assert!(!database.metadata.save_scrub_rows(claim, begun, HOLD).await.unwrap(), "it was taken");
+    database.metadata.begin_scrub(taken.claim).await.unwrap();
+    assert_eq!(database.metadata.scrub_state().await.unwrap().rows, begun);
 }

@@ -3,9 +3,10 @@
 use crate::content::{UPLOAD_LIFETIME, digest_of};
 use crate::database::Database;
 use longshore_metadata::{
-    CommitOutcome, CommitUpload, Multipart, SaveProgress, StoredContent, TailChange, UploadAddress, UploadPart,
-    UploadRecord,
+    CommitOutcome, CommitUpload, Multipart, SaveProgress, StoredContent, StrayObject, TailChange, UploadAddress,
+    UploadPart, UploadRecord,
 };
+use std::collections::HashSet;
 
 on_both_engines!(
     a_whole_object_becomes_the_tail_of_one_in_parts,
@@ -16,6 +17,7 @@ on_both_engines!(
     a_session_that_ends_condemns_all_that_it_holds,
     no_two_writers_are_given_the_same_number,
     a_writer_that_was_given_no_numbers_gives_none_back,
+    what_is_begun_under_a_key_is_ended_by_a_session_or_a_tombstone,
 );
 
 /// A session that its first writer has claimed.
@@ -213,4 +215,17 @@ async fn a_writer_that_was_given_no_numbers_gives_none_back(database: Database) 
     assert!(session.attach_tail("tail").await);
     assert!(session.save(9, parts(&[]), TailChange::Replaced).await);
     assert_eq!(session.database.metadata.reserve_parts(session.address.id, session.fence, 1).await.unwrap(), Some(5));
+}
+
+async fn what_is_begun_under_a_key_is_ended_by_a_session_or_a_tombstone(database: Database) {
+    let keys: Vec<String> = ["objects/1", "objects/2", "objects/3"].map(str::to_owned).into();
+    let known = async || database.metadata.keys_to_be_ended(&keys).await.unwrap();
+    assert!(known().await.is_empty());
+    let commit = database.attached_upload("app", "objects/1", "layer").await;
+    let stray = StrayObject { key: "objects/2".to_owned(), size: 5 };
+    assert_eq!(database.metadata.condemn_strays(vec![stray], "s3").await.unwrap(), 1);
+    assert_eq!(known().await, HashSet::from(["objects/1".to_owned(), "objects/2".to_owned()]));
+    // An object that is whole has no use for what else was begun there.
+    assert_eq!(database.metadata.commit_upload(commit).await.unwrap(), CommitOutcome::Committed);
+    assert_eq!(known().await, HashSet::from(["objects/2".to_owned()]));
 }

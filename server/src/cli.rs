@@ -133,8 +133,11 @@ pub(crate) enum GcAction {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ScrubOptions {
     /// Read nothing: show what is known to be damaged, and who holds it.
-    #[arg(long, conflicts_with = "rate")]
+    #[arg(long, conflicts_with_all = ["rate", "anew"])]
     pub(crate) list: bool,
+    /// Begin at the beginning, also where a reading is under way. Without it that one is gone on with.
+    #[arg(long)]
+    pub(crate) anew: bool,
     /// At most so many bytes a second, such as 100MiB.
     #[arg(long, value_name = "BYTES")]
     pub(crate) rate: Option<ByteSize>,
@@ -153,7 +156,7 @@ pub(crate) struct FsckOptions {
     /// Repair however much is found.
     #[arg(long, requires = "repair")]
     pub(crate) all: bool,
-    /// An object that no row names counts when it is older: a server that starts writes one and deletes it again.
+    /// An object, or an upload, that no row names counts when it is older: a server that starts writes one and deletes it again.
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub(crate) older_than: humantime::Duration,
     /// How to say what was found.

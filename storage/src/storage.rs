@@ -1,11 +1,14 @@
 //! Where objects are: files on a local disk, or an object store. What the rest of Longshore sees of either.
 
 use crate::{
-    BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey,
-    ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    BegunUpload, BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings,
+    ObjectKey, ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use longshore_config::Storage as Settings;
 use longshore_oci::Algorithm;
 use std::{ops::Range, time::Duration};
@@ -180,6 +183,31 @@ impl Storage {
         };
         // One object is nobody's: it is there to be looked at.
         all.try_filter(|(key, _)| std::future::ready(*key != ObjectKey::probe())).boxed()
+    }
+
+    /// Every upload in parts that has not come to its end, in any order; none where objects are files, or the store tells of
+    /// none.
+    pub fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        match self {
+            Self::Files(_) => stream::empty().boxed(),
+            Self::Remote(store) => store.list_uploads(),
+        }
+    }
+
+    /// Whether an upload has not come to its end.
+    pub async fn is_begun(&self, upload: &BegunUpload) -> Result<bool> {
+        match self {
+            Self::Files(_) => Ok(false),
+            Self::Remote(store) => store.is_begun(upload).await,
+        }
+    }
+
+    /// Ends an upload without an object and frees its parts. That there is none is success.
+    pub async fn abort(&self, upload: &BegunUpload) -> Result<()> {
+        match self {
+            Self::Files(_) => Ok(()),
+            Self::Remote(store) => store.abort(upload).await,
+        }
     }
 
     /// How long an object is.

@@ -14,7 +14,7 @@ mod write;
 
 pub use format::{BackupHead, RowCounts};
 pub use read::{Restored, restore};
-pub use stored::{StoredBackup, keep_backups, read_backup, store_backup, stored_backups};
+pub use stored::{StoredBackup, keep_backups, newest_backup, read_backup, store_backup, stored_backups};
 pub use write::{BackedUp, Backup, Piece};
 
 /// Why there is no backup, or nothing was restored.

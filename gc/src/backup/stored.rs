@@ -84,6 +84,12 @@ pub async fn stored_backups(storage: &Storage) -> Result<Vec<StoredBackup>, Back
     Ok(all)
 }
 
+/// When the newest backup in the store was taken, of those that are whole.
+pub async fn newest_backup(storage: &Storage) -> Result<Option<SystemTime>, BackupError> {
+    let all = stored_backups(storage).await?;
+    Ok(all.iter().rev().filter(|backup| backup.is_complete).find_map(|backup| taken_at(&backup.name)))
+}
+
 /// All of a backup in the store.
 pub fn read_backup<'a>(
     storage: &'a Storage,
@@ -117,6 +123,14 @@ pub async fn keep_backups(storage: &Storage, keep: usize, now: SystemTime) -> Re
 /// A time as names begin with it: in their order, and of letters and digits.
 fn moment(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string().replace(['-', ':', '.'], "")
+}
+
+/// The time that a name begins with.
+fn taken_at(name: &str) -> Option<SystemTime> {
+    let part = |range| name.get(range);
+    let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
+    let (hour, minute, second, millis) = (part(9..11)?, part(11..13)?, part(13..15)?, part(15..18)?);
+    humantime::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}.{millis}Z")).ok()
 }
 
 fn body(number: usize) -> String {

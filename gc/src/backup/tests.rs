@@ -262,3 +262,18 @@ async fn a_restore_finds_the_bytes_of_what_was_collected_since() {
     assert!(matches!(found.as_slice(), [Finding::Stray { .. }]), "nothing but what came after it: {found:?}");
     assert!(new.begin_collection().await.unwrap().waits_until.is_some());
 }
+
+#[tokio::test]
+async fn the_newest_backup_is_the_last_that_is_whole() {
+    let place = place(HOUR).await;
+    place.fill().await;
+    assert_eq!(newest_backup(&place.storage).await.unwrap(), None);
+    store_backup(&place.metadata, &place.storage, RELEASE).await.unwrap();
+    let (_, second) = store_backup(&place.metadata, &place.storage, RELEASE).await.unwrap();
+    // One that is being written, or never was, is none.
+    let later = DocumentName::new("99991231T235959999Z-abcdef", "000000").unwrap();
+    place.storage.put_document(&later, Bytes::from_static(b"{}")).await.unwrap();
+    let newest = newest_backup(&place.storage).await.unwrap().unwrap();
+    let behind = second.head.at.duration_since(newest).unwrap();
+    assert!(behind < Duration::from_millis(1), "{newest:?} is not {:?}", second.head.at);
+}

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use crate::{
     Error,
@@ -10,7 +11,7 @@ use crate::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use longshore_metadata::{
-    ComparedUsage, Content, Forgotten, InRows, Metadata, ObjectRow, StoredObject, StrayObject, Table,
+    ComparedUsage, Content, DamagedRow, Forgotten, InRows, Metadata, ObjectRow, StoredObject, StrayObject, Table,
 };
 use longshore_oci::{Digest, RepositoryName};
 use longshore_storage::{Error as StorageError, ObjectKey, Storage};
@@ -37,7 +38,8 @@ pub struct FsckOptions {
     pub repair: bool,
     /// Mend it however much that is.
     pub all: bool,
-    /// An object without a row counts when its key is older: a start of the server writes one and deletes it again.
+    /// An object, or an upload, without a row counts when its key is older: a start of the server writes one and deletes it
+    /// again.
     pub older_than: Duration,
 }
 
@@ -60,6 +62,13 @@ pub enum Finding {
         /// In bytes.
         size: u64,
     },
+    /// No row names an upload in parts that the store has begun. Mended: it is ended, once none can be under way for so long.
+    StrayUpload {
+        /// The key of the object that it was to become.
+        key: String,
+        /// The store's name of it.
+        upload: String,
+    },
     /// Nothing names the row of an object. Mended: it is condemned.
     Unused {
         /// Its key.
@@ -76,8 +85,7 @@ pub enum Finding {
         /// What it is.
         table: Table,
     },
-    /// The bytes in a row are not those of its digest. A push of the same digest does not mend it: the database has to be
-    /// brought back from a backup.
+    /// The bytes in a row are not those of its digest. Mended: they are served no more until the same is pushed anew.
     DamagedRow {
         /// Of a manifest, where it is.
         repository: Option<RepositoryName>,
@@ -113,6 +121,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Lost { key, digest, reason } => write!(formatter, "lost       {key} of blob {digest}: {reason}"),
             Self::Stray { key, size } => write!(formatter, "stray      {key}, {size} bytes: no row names it"),
+            Self::StrayUpload { key, upload } => write!(formatter, "upload     {upload} of {key}: no row names it"),
             Self::Unused { key, size } => write!(formatter, "unused     {key}, {size} bytes: nothing names its row"),
             Self::Forgotten { repository, digest, table } => {
                 let what = match table {
@@ -149,6 +158,7 @@ pub async fn fsck(
     let mut check = Check { metadata, storage, options, told, checked: Checked::default() };
     check.lost_objects().await?;
     check.stray_objects().await?;
+    check.stray_uploads().await?;
     check.unused_objects().await?;
     for table in [Table::Manifests, Table::Grants, Table::Blobs] {
         check.forgotten(table).await?;
@@ -263,8 +273,10 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
             after = last.place;
             self.checked.rows += page.len() as u64;
             for Content { repository, digest, bytes, .. } in page {
-                if Digest::of(digest.algorithm(), &bytes) != digest {
-                    self.found(&Finding::DamagedRow { repository, digest });
+                let Some(row) = DamagedRow::of(repository.as_ref(), &digest, &bytes) else { continue };
+                self.found(&Finding::DamagedRow { repository, digest });
+                if self.options.repair {
+                    self.metadata.mark_damaged_row(row).await?;
                 }
             }
         }

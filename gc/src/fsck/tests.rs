@@ -1,7 +1,9 @@
 use super::*;
 use crate::place::{Place, place};
+use longshore_metadata::NewUpload;
 use longshore_oci::Algorithm;
-use longshore_storage::BlobHasher;
+use longshore_storage::{Backend, BlobHasher, RemoteStore, memory_backend};
+use std::sync::Arc;
 
 const LOOK: FsckOptions = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
 const REPAIR: FsckOptions = FsckOptions { repair: true, ..LOOK };
@@ -204,16 +206,24 @@ async fn bytes_in_rows_are_compared_with_their_digests() {
         digest: digest("blob"),
         content: b"blob".to_vec(),
     };
-    place.metadata.put_inline_blob(blob).await.unwrap();
+    place.metadata.put_inline_blob(blob.clone()).await.unwrap();
     assert_eq!(place.fsck(LOOK).await.1, []);
     place.execute("UPDATE manifests SET body = X'00'").await;
     place.execute("UPDATE blobs SET inline = X'00'").await;
-    let found = place.fsck(REPAIR).await.1;
     let expected = [
         Finding::DamagedRow { repository: Some("app".parse().unwrap()), digest: digest("manifest") },
         Finding::DamagedRow { repository: None, digest: digest("blob") },
     ];
-    assert_eq!(found, expected);
+    let promised = async || place.metadata.promise_blob(&blob.repository, &blob.digest).await.unwrap().is_some();
+    assert_eq!(place.fsck(LOOK).await.1, expected);
+    assert!(promised().await, "it was only looked at");
+    assert_eq!(place.fsck(REPAIR).await.1, expected);
+    assert!(!promised().await);
+    assert_eq!(place.metadata.count_damaged_manifests().await.unwrap(), 1);
+    place.metadata.put_inline_blob(blob.clone()).await.unwrap();
+    place.push_manifest("app", "manifest", &[], &[]).await;
+    assert!(promised().await);
+    assert_eq!(place.fsck(LOOK).await.1, []);
 }
 
 #[tokio::test]
@@ -231,4 +241,61 @@ async fn a_namespace_that_was_added_up_wrongly_is_counted_anew() {
     assert_eq!(place.fsck(REPAIR).await.1, [miscounted]);
     assert_eq!(place.fsck(LOOK).await.1, []);
     assert_eq!(place.metadata.namespace_usage("app").await.unwrap(), 23);
+}
+
+/// A store in memory in the place of the files.
+async fn remote_place() -> (Place, Arc<dyn Backend>) {
+    let backend = memory_backend();
+    let storage = Storage::Remote(RemoteStore::new(backend.clone(), 0, 64 << 20));
+    (Place { storage, ..place(Duration::ZERO).await }, backend)
+}
+
+/// A session that is about to fill this key.
+async fn attach(place: &Place, key: &ObjectKey) {
+    let upload = NewUpload {
+        repository: "app".parse().unwrap(),
+        principal: None,
+        hash_state: BlobHasher::new(Algorithm::Sha256).save(),
+        lifetime: Duration::from_secs(60),
+    };
+    let id = place.metadata.begin_upload(upload).await.unwrap();
+    assert!(place.metadata.attach_object(id, 0, &key.to_string(), "memory").await.unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_that_no_row_names_is_told_and_ended_once_none_can_be_under_way() {
+    let (place, backend) = remote_place().await;
+    let old = |last: u8| format!("objects/0180000000007000800000000000000{last}").parse::<ObjectKey>().unwrap();
+    let (lost, young, under_way) = (old(1), ObjectKey::random(), old(2));
+    attach(&place, &under_way).await;
+    let mut strays = Vec::new();
+    for key in [&lost, &young] {
+        strays.push(Finding::StrayUpload { key: key.to_string(), upload: backend.begin(key).await.unwrap() });
+    }
+    let named = backend.begin(&under_way).await.unwrap();
+    let found = async |options: FsckOptions| {
+        let mut found = place.fsck(options).await.1;
+        found.sort_by_key(ToString::to_string);
+        found
+    };
+    strays.sort_by_key(ToString::to_string);
+    assert_eq!(found(LOOK).await, strays);
+    assert_eq!(found(LOOK).await, strays, "it was only looked at");
+    let hour = FsckOptions { older_than: Duration::from_secs(3600), ..LOOK };
+    assert_eq!(found(hour).await.len(), 1, "one may belong to a server that starts");
+    assert_eq!(found(REPAIR).await, strays);
+    assert!(backend.uploads(&lost).await.unwrap().is_empty());
+    assert_eq!(backend.uploads(&young).await.unwrap().len(), 1, "it may be another database's");
+    assert_eq!(backend.uploads(&under_way).await.unwrap(), [named]);
+    assert_eq!(found(LOOK).await.len(), 1);
+}
+
+/// A writer died before it could say what it had begun, and another one filled the object.
+#[tokio::test]
+async fn an_upload_that_was_left_beside_an_object_is_told() {
+    let (place, backend) = remote_place().await;
+    place.push_object("app", "layer").await;
+    let key: ObjectKey = place.only_object().await.key.parse().unwrap();
+    let upload = backend.begin(&key).await.unwrap();
+    assert_eq!(place.fsck(LOOK).await.1, [Finding::StrayUpload { key: key.to_string(), upload }]);
 }

@@ -1,19 +1,24 @@
-//! Reads every object again and compares its bytes with the digest, round after round. What is damaged is served no more,
-//! so that whoever needs it pushes it anew; nothing is deleted.
+//! Reads every object again, and all that is in rows, and compares the bytes with the digest, round after round. What is
+//! damaged is served no more, so that whoever needs it pushes it anew; nothing is deleted.
 //!
 //! One process is at it at a time, whichever has the claim, so that the rate is that of the whole registry. How far it came
-//! is in the database.
+//! is in the database. Whoever is asked to read by a person takes the claim from a process that reads by itself.
 
 mod rate;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 use crate::{Error, length::key_of};
-use longshore_metadata::{Metadata, ScrubClaim, Scrubbed, StoredObject};
+use longshore_metadata::{InRows, Metadata, RowsRead, ScrubClaim, Scrubbed, StoredObject};
+use longshore_oci::{Digest, RepositoryName};
 use longshore_storage::Storage;
 use rate::Rate;
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 use tokio::time::Instant;
 use verify::{Found, GONE};
 
@@ -35,6 +40,15 @@ pub struct ScrubRules {
     pub rate: u64,
 }
 
+/// Where a round that somebody asks for begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoundFrom {
+    /// Where the one that is under way has come to; at the beginning where none is.
+    WhereItIs,
+    /// At the beginning: what was read some days ago is read again.
+    Beginning,
+}
+
 /// Reads objects.
 #[derive(Debug, Clone)]
 pub struct Scrubber {
@@ -48,11 +62,13 @@ pub struct Scrubber {
 pub struct ScrubReport {
     /// Objects that were read.
     pub objects: u64,
-    /// Their bytes.
+    /// Manifests and small blobs that were read, in their rows.
+    pub rows: u64,
+    /// The bytes of all of these.
     pub bytes: u64,
-    /// Keys of those whose bytes are wrong or gone; nobody is served them any more.
+    /// Those whose bytes are wrong or gone; nobody is served them any more.
     pub damaged: Vec<Damage>,
-    /// Keys of those that were damaged and are right again.
+    /// Those that were damaged and are right again: keys of objects, or what is in rows.
     pub recovered: Vec<String>,
     /// Whether all objects have been read now.
     pub is_finished: bool,
@@ -61,6 +77,7 @@ pub struct ScrubReport {
 impl std::ops::AddAssign<&Self> for ScrubReport {
     fn add_assign(&mut self, later: &Self) {
         self.objects += later.objects;
+        self.rows += later.rows;
         self.bytes += later.bytes;
         self.damaged.extend_from_slice(&later.damaged);
         self.recovered.extend_from_slice(&later.recovered);
@@ -68,17 +85,30 @@ impl std::ops::AddAssign<&Self> for ScrubReport {
     }
 }
 
-/// An object whose bytes are not what they should be.
+/// Something whose bytes are not what they should be: an object, a small blob in its row, or a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Its key.
-    pub key: String,
-    /// Of its blob.
-    pub digest: longshore_oci::Digest,
+    /// The key of an object.
+    pub key: Option<String>,
+    /// Where a manifest is.
+    pub repository: Option<RepositoryName>,
+    /// Of the object's blob, or its own.
+    pub digest: Digest,
     /// What is wrong.
     pub reason: String,
     /// Whether that was known before.
     pub is_known: bool,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { digest, reason, .. } = self;
+        match (&self.key, &self.repository) {
+            (Some(key), _) => write!(formatter, "{key} of blob {digest}: {reason}"),
+            (None, Some(repository)) => write!(formatter, "{repository}@{digest}: {reason}"),
+            (None, None) => write!(formatter, "blob {digest}: {reason}"),
+        }
+    }
 }
 
 impl Scrubber {
@@ -94,28 +124,31 @@ impl Scrubber {
     /// [`Error::Metadata`]; [`Error::Storage`] where the store does not answer: that is no damage. The round goes on there
     /// with the next pass. [`Error::WrongStore`] where it has none of many objects: that is no damage either.
     pub async fn pass(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
-        self.round(false, report).await
+        self.round(None, report).await
     }
 
-    /// The same, with a new round where none is under way, whether it is time or not.
+    /// The same at once, whether it is time or not. A process that is at it leaves the round to this one.
     ///
     /// # Errors
-    /// Those of [`Scrubber::pass`]; [`Error::ClaimLost`] where another process is at it.
-    pub async fn round_now(&self, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
-        self.round(true, report).await
+    /// Those of [`Scrubber::pass`]; [`Error::ClaimLost`] where another process has taken it in turn.
+    pub async fn round_now(&self, from: RoundFrom, report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        self.round(Some(from), report).await
     }
 
-    async fn round(&self, now: bool, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
+    /// A round that was asked for, or one that is due.
+    async fn round(&self, asked: Option<RoundFrom>, mut report: impl FnMut(&ScrubReport)) -> Result<(), Error> {
         // Nothing is written where there is nothing to do.
-        if !now && self.is_done_for_now(&self.metadata.scrub_state().await?) {
+        if asked.is_none() && self.is_done_for_now(&self.metadata.scrub_state().await?) {
             return Ok(());
         }
-        let Some(claim) = self.metadata.claim_scrub(HOLD).await? else {
-            return if now { Err(Error::ClaimLost) } else { Ok(()) };
+        let claim = match asked {
+            Some(_) => self.metadata.take_scrub(HOLD).await?,
+            None => self.metadata.claim_scrub(HOLD).await?,
         };
+        let Some(claim) = claim else { return Ok(()) };
         let id = claim.claim;
-        let outcome = match self.begin(claim, now).await {
-            Ok(Some((last, rate))) => self.read_all(id, last, rate, &mut report).await,
+        let outcome = match self.begin(claim, asked).await {
+            Ok(Some((round, rate))) => self.read_all(round, rate, &mut report).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -128,25 +161,31 @@ impl Scrubber {
         state.finished.is_some() && is_recent
     }
 
-    /// Where to go on, and how fast; none where it is not time for a new round.
-    async fn begin(&self, claim: ScrubClaim, now: bool) -> Result<Option<(i64, Rate)>, Error> {
-        if claim.began.is_some() && claim.finished.is_none() {
-            return Ok(Some((claim.last, Rate::of(self.rules, claim.total))));
+    /// The round, where it is to go on, and how fast; none where it is not time for a new one.
+    async fn begin(&self, claim: ScrubClaim, asked: Option<RoundFrom>) -> Result<Option<(ScrubClaim, Rate)>, Error> {
+        let is_under_way = claim.began.is_some() && claim.finished.is_none();
+        if is_under_way && asked != Some(RoundFrom::Beginning) {
+            let rate = Rate::of(self.rules, &claim);
+            return Ok(Some((claim, rate)));
         }
-        if !now && self.is_done_for_now(&claim) {
+        if asked.is_none() && self.is_done_for_now(&claim) {
             return Ok(None);
         }
         let total = self.metadata.begin_scrub(claim.claim).await?.ok_or(Error::ClaimLost)?;
-        Ok(Some((0, Rate::of(self.rules, total))))
+        let rows = RowsRead::UpTo(InRows::Blobs, (0, 0));
+        let begun = ScrubClaim { last: 0, total, done: 0, rows, began: Some(claim.now), finished: None, ..claim };
+        let rate = Rate::of(self.rules, &begun);
+        Ok(Some((begun, rate)))
     }
 
     async fn read_all(
         &self,
-        claim: i64,
-        mut last: i64,
+        round: ScrubClaim,
         mut rate: Rate,
         report: &mut impl FnMut(&ScrubReport),
     ) -> Result<(), Error> {
+        let ScrubClaim { claim, mut last, rows, .. } = round;
+        self.read_rows(claim, rows, &mut rate, report).await?;
         let mut batch = Batch::new(last);
         loop {
             let objects = self.metadata.objects_after(last, BATCH).await?;
@@ -207,7 +246,7 @@ impl Scrubber {
         let (key, digest, is_known) = (object.key.clone(), object.digest, object.is_damaged);
         // One that was deleted, or pushed anew, while it was read is nobody's any more.
         if is_known || self.metadata.mark_damaged(object, reason.clone()).await? {
-            batch.report.damaged.push(Damage { key, digest, reason, is_known });
+            batch.report.damaged.push(Damage { key: Some(key), repository: None, digest, reason, is_known });
         }
         Ok(())
     }
@@ -261,6 +300,14 @@ impl Scrubber {
     /// [`Error::Metadata`].
     pub async fn damaged(&self) -> Result<u64, Error> {
         Ok(self.metadata.count_damaged().await?)
+    }
+
+    /// How many manifests nobody can read.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`].
+    pub async fn damaged_manifests(&self) -> Result<u64, Error> {
+        Ok(self.metadata.count_damaged_manifests().await?)
     }
 
     /// Passes every `interval` until the future is dropped; what fails is reported and tried again.

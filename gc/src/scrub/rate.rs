@@ -1,6 +1,7 @@
 //! How fast objects are read again: as slowly as the period lets, so that clients do not notice.
 
 use super::ScrubRules;
+use longshore_metadata::ScrubClaim;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -18,9 +19,12 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// The rate at which so many bytes are read in four fifths of the period: the rest is for times in which nobody reads.
-    pub(super) fn of(rules: ScrubRules, total: u64) -> Self {
-        let needed = total / (rules.period.as_secs() * 4 / 5).max(1);
+    /// The rate at which what is left of a round is read in four fifths of the time that is left of its period: the rest is
+    /// for times in which nobody reads.
+    pub(super) fn of(rules: ScrubRules, round: &ScrubClaim) -> Self {
+        let gone = round.began.and_then(|began| round.now.duration_since(began).ok()).unwrap_or_default();
+        let (bytes, time) = (round.total.saturating_sub(round.done), rules.period.saturating_sub(gone));
+        let needed = bytes / (time.as_secs() * 4 / 5).max(1);
         Self { bytes: needed.max(LEAST).min(rules.rate).max(1), next: Instant::now() }
     }
 
@@ -36,12 +40,29 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_metadata::RowsRead;
+    use std::time::SystemTime;
 
     const MIB: u64 = 1024 * 1024;
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
+    /// A round that has begun so long ago.
+    fn round(total: u64, done: u64, ago: Duration) -> ScrubClaim {
+        let began = SystemTime::UNIX_EPOCH + DAY;
+        ScrubClaim {
+            claim: 1,
+            last: 0,
+            total,
+            done,
+            rows: RowsRead::All,
+            began: Some(began),
+            finished: None,
+            now: began + ago,
+        }
+    }
+
     fn rate(period: Duration, most: u64, total: u64) -> u64 {
-        Rate::of(ScrubRules { period, rate: most }, total).bytes
+        Rate::of(ScrubRules { period, rate: most }, &round(total, 0, Duration::ZERO)).bytes
     }
 
     #[tokio::test]
@@ -53,9 +74,24 @@ mod tests {
         assert_eq!(rate(DAY, MIB, 0), MIB);
     }
 
+    #[tokio::test]
+    async fn what_is_left_of_a_round_is_read_in_the_time_that_is_left() {
+        let rate = |done, ago, most| {
+            let rules = ScrubRules { period: 30 * DAY, rate: most };
+            Rate::of(rules, &round(8_640_000 * MIB, done, ago)).bytes
+        };
+        let day = DAY.as_secs();
+        assert_eq!(rate(0, Duration::ZERO, 100 * MIB), 8_640_000 * MIB / (24 * day));
+        assert_eq!(rate(0, 20 * DAY, 100 * MIB), 8_640_000 * MIB / (8 * day), "nobody has read for 20 days");
+        assert_eq!(rate(0, 20 * DAY, 9 * MIB), 9 * MIB, "that were too fast");
+        assert_eq!(rate(4_320_000 * MIB, 20 * DAY, 100 * MIB), 4_320_000 * MIB / (8 * day));
+        assert_eq!(rate(4_320_000 * MIB, 30 * DAY, 100 * MIB), 100 * MIB, "the period is over");
+        assert_eq!(rate(9_000_000 * MIB, 20 * DAY, 100 * MIB), LEAST, "it has grown since it began");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_takes_as_long_as_the_rate_says() {
-        let mut rate = Rate::of(ScrubRules { period: DAY, rate: MIB }, 0);
+        let mut rate = Rate::of(ScrubRules { period: DAY, rate: MIB }, &round(0, 0, Duration::ZERO));
         let began = Instant::now();
         for _ in 0..10 {
             rate.turn(MIB).await;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::place::{Place, place};
+use longshore_oci::Algorithm;
 use longshore_storage::ObjectKey;
 use std::fs;
 
@@ -60,7 +61,7 @@ async fn every_flipped_bit_is_found() {
     }
     let report = place.scrub(AT_ONCE).await;
     assert_eq!((report.objects, report.damaged.len()), (120, 100));
-    let found: Vec<_> = report.damaged.iter().map(|damage| damage.key.clone()).collect();
+    let found: Vec<_> = report.damaged.iter().map(|damage| damage.key.clone().unwrap()).collect();
     assert_eq!(found, keys[..100].iter().map(ToString::to_string).collect::<Vec<_>>());
     let app = "app".parse().unwrap();
     for (number, digest) in digests.iter().enumerate() {
@@ -112,12 +113,12 @@ async fn what_is_gone_from_a_store_that_has_others_is_damaged() {
     fs::remove_file(place.file(&keys[0])).unwrap();
     let report = place.scrub(AT_ONCE).await;
     assert_eq!((report.objects, report.damaged.len()), (30, 1));
-    assert_eq!((&report.damaged[0].key, report.damaged[0].is_known), (&keys[0].to_string(), false));
+    assert_eq!((&report.damaged[0].key, report.damaged[0].is_known), (&Some(keys[0].to_string()), false));
     for key in &keys[1..19] {
         fs::remove_file(place.file(key)).unwrap();
     }
     let report = place.scrub(AT_ONCE).await;
-    let found: Vec<_> = report.damaged.iter().map(|damage| damage.key.clone()).collect();
+    let found: Vec<_> = report.damaged.iter().map(|damage| damage.key.clone().unwrap()).collect();
     assert_eq!(found, keys[..19].iter().map(ToString::to_string).collect::<Vec<_>>());
     // Those that are known to be damaged do not count.
     for key in &keys[19..29] {
@@ -218,7 +219,8 @@ async fn a_new_round_begins_when_it_is_time() {
     assert_eq!(place.scrub(MONTH).await.objects, 1);
     assert_eq!(place.scrub(MONTH).await, ScrubReport::default(), "not for a month");
     let mut objects = 0;
-    place.scrubber(MONTH).round_now(|report| objects += report.objects).await.unwrap();
+    let now = RoundFrom::WhereItIs;
+    place.scrubber(MONTH).round_now(now, |report| objects += report.objects).await.unwrap();
     assert_eq!(objects, 1, "unless somebody asks");
 }
 
@@ -231,9 +233,136 @@ async fn a_round_that_was_broken_off_goes_on() {
     let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
     let saved = Scrubbed { claim, last: first.number, bytes: first.size, right: Vec::new(), hold: HOLD };
     place.metadata.save_scrub(saved).await.unwrap();
-    let busy = place.scrubber(MONTH).round_now(|_| ()).await;
-    assert!(matches!(busy, Err(Error::ClaimLost)), "{busy:?}");
     assert_eq!(place.scrub(MONTH).await, ScrubReport::default(), "another is at it");
     place.metadata.release_scrub(claim).await.unwrap();
     assert_eq!(place.scrub(MONTH).await.objects, 2);
+}
+
+/// A replica is at a round that takes a month.
+#[tokio::test]
+async fn whoever_is_asked_to_read_takes_the_round_from_a_replica() {
+    let place = place(Duration::ZERO).await;
+    place.push_objects(3).await;
+    for (from, left) in [(RoundFrom::WhereItIs, 2), (RoundFrom::Beginning, 3)] {
+        let replicas = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+        place.metadata.begin_scrub(replicas).await.unwrap();
+        let (scrubber, mut batch) = (place.scrubber(MONTH), Batch::new(0));
+        let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
+        scrubber.act(first, Found::Right, &mut batch).await.unwrap();
+        scrubber.save(replicas, &mut batch).await.unwrap();
+        let mut objects = 0;
+        place.scrubber(AT_ONCE).round_now(from, |report| objects += report.objects).await.unwrap();
+        assert_eq!(objects, left, "{from:?}");
+        let lost = scrubber.save(replicas, &mut batch).await;
+        assert!(matches!(lost, Err(Error::ClaimLost)), "the replica stops: {lost:?}");
+        assert!(place.metadata.scrub_state().await.unwrap().finished.is_some());
+    }
+}
+
+impl Place {
+    async fn push_inline(&self, content: &str) -> Digest {
+        let digest = Digest::of(Algorithm::Sha256, content.as_bytes());
+        let blob = longshore_metadata::PutInlineBlob {
+            repository: "app".parse().unwrap(),
+            digest,
+            content: content.as_bytes().to_vec(),
+        };
+        self.metadata.put_inline_blob(blob).await.unwrap();
+        digest
+    }
+
+    async fn serves(&self, digest: &Digest) -> bool {
+        self.metadata.promise_blob(&"app".parse().unwrap(), digest).await.unwrap().is_some()
+    }
+}
+
+/// Changes one bit of what is in the first fifty rows, which are numbered from 1: a letter without what it has in common with
+/// the bit, and with that.
+macro_rules! flipped {
+    ($table:literal, $column:literal) => {
+        concat!(
+            "UPDATE ",
+            $table,
+            " SET ",
+            $column,
+            " = CAST(substr(",
+            $column,
+            ", 1, id % 8) || char(",
+            "(unicode(substr(",
+            $column,
+            ", id % 8 + 1, 1)) | (1 << id % 7)) - ",
+            "(unicode(substr(",
+            $column,
+            ", id % 8 + 1, 1)) & (1 << id % 7))",
+            ") || substr(",
+            $column,
+            ", id % 8 + 2) AS BLOB) WHERE id <= 50"
+        )
+    };
+}
+
+/// Flips a bit in each of a hundred small blobs and manifests, at all places.
+#[tokio::test]
+async fn every_flipped_bit_in_rows_is_found_and_mended_by_a_push() {
+    let place = place(Duration::ZERO).await;
+    let (mut blobs, mut manifests) = (Vec::new(), Vec::new());
+    for number in 0..60 {
+        blobs.push(place.push_inline(&format!("blob {number:03}")).await);
+        manifests.push(place.push_manifest("app", &format!("body {number:03}"), &[], &[]).await);
+    }
+    place.execute(flipped!("blobs", "inline")).await;
+    place.execute(flipped!("manifests", "body")).await;
+    let report = place.scrub(AT_ONCE).await;
+    assert_eq!((report.rows, report.damaged.len(), report.is_finished), (120, 100, true));
+    let found: Vec<_> = report.damaged.iter().map(|damage| damage.digest).collect();
+    assert_eq!(found, [&blobs[..50], &manifests[..50]].concat());
+    assert!(report.damaged.iter().all(|damage| damage.key.is_none() && !damage.is_known), "{report:?}");
+    let app = "app".parse().unwrap();
+    for (number, (blob, manifest)) in blobs.iter().zip(&manifests).enumerate() {
+        assert_eq!(place.serves(blob).await, number >= 50, "blob {number}");
+        let found = place.metadata.find_manifest(&app, manifest).await.unwrap();
+        assert_eq!(found.is_some(), number >= 50, "manifest {number}");
+    }
+    let again = place.scrub(AT_ONCE).await;
+    assert!(again.damaged.len() == 100 && again.damaged.iter().all(|damage| damage.is_known), "{again:?}");
+    for number in 0..50 {
+        place.push_inline(&format!("blob {number:03}")).await;
+        place.push_manifest("app", &format!("body {number:03}"), &[], &[]).await;
+    }
+    assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
+    assert_eq!(place.metadata.count_damaged_manifests().await.unwrap(), 0);
+    assert_eq!(place.scrub(AT_ONCE).await.damaged, []);
+}
+
+#[tokio::test]
+async fn rows_that_are_right_again_are_served_again() {
+    let place = place(Duration::ZERO).await;
+    let blob = place.push_inline("blob").await;
+    place.push_manifest("app", "body", &[], &[]).await;
+    place.execute("UPDATE blobs SET inline = CAST('blub' AS BLOB)").await;
+    place.execute("UPDATE manifests SET body = CAST('buddy' AS BLOB)").await;
+    assert_eq!(place.scrub(AT_ONCE).await.damaged.len(), 2);
+    place.execute("UPDATE blobs SET inline = CAST('blob' AS BLOB)").await;
+    assert!(!place.serves(&blob).await);
+    assert_eq!(place.scrub(AT_ONCE).await.recovered, [format!("blob {blob}")]);
+    assert!(place.serves(&blob).await);
+    assert_eq!(place.metadata.count_damaged_manifests().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_round_that_was_broken_off_in_the_rows_goes_on_there() {
+    let place = place(Duration::ZERO).await;
+    for content in ["one", "two", "three"] {
+        place.push_inline(content).await;
+        place.push_manifest("app", &format!("body {content}"), &[], &[]).await;
+    }
+    for (of, left) in [(InRows::Blobs, 5), (InRows::Manifests, 2)] {
+        let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
+        place.metadata.begin_scrub(claim).await.unwrap();
+        let first = place.metadata.contents(of, (0, 0), 1).await.unwrap().remove(0);
+        assert!(place.metadata.save_scrub_rows(claim, RowsRead::UpTo(of, first.place), HOLD).await.unwrap());
+        place.metadata.release_scrub(claim).await.unwrap();
+        assert_eq!(place.scrub(AT_ONCE).await.rows, left, "{of:?}");
+        assert_eq!(place.metadata.scrub_state().await.unwrap().rows, RowsRead::All);
+    }
 }

@@ -23,7 +23,8 @@ statements! {
         AND expires_at < (SELECT l.renew_before FROM lease l)";
     INSERT = "INSERT INTO blobs (digest, size, object_id, inline, created_at) \
         VALUES ($1, $2, $3, $4, (SELECT now FROM clock)) ON CONFLICT (digest) DO NOTHING RETURNING id";
-    FIND_ID = concat!("SELECT b.id, (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at \
+    FIND_ID = concat!("SELECT b.id, (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at, \
+        CAST(CASE WHEN b.inline <> $2 THEN 1 ELSE 0 END AS BIGINT) AS is_other \
         FROM blobs b WHERE b.digest = $1", for_key_share!("b"));
     GRANT = "INSERT INTO repository_blobs (repository_id, blob_id, expires_at) \
         VALUES ($1, $2, (SELECT expires_at FROM lease)) \
@@ -94,11 +95,15 @@ pub(super) async fn find_or_insert(
             return Ok((id, true));
         }
         // Somebody else's row is there; it stays until we end, unless it was deleted in between.
-        let found: Option<(i64, Option<i64>)> =
-            sqlx::query_as(FIND_ID).bind(digest.to_bytes()).fetch_optional(&mut *connection).await?;
+        let found: Option<(i64, Option<i64>, i64)> =
+            sqlx::query_as(FIND_ID).bind(digest.to_bytes()).bind(inline).fetch_optional(&mut *connection).await?;
         match found {
-            Some((id, Some(_))) => return Ok((id, damage::replace(connection, id, object_id, inline).await?)),
-            Some((id, None)) => return Ok((id, false)),
+            Some((id, Some(_), _)) => return Ok((id, damage::replace(connection, id, object_id, inline).await?)),
+            Some((id, None, 0)) => return Ok((id, false)),
+            Some((id, None, _)) => {
+                damage::mend_inline(connection, id, inline).await?;
+                return Ok((id, true));
+            }
             None => {}
         }
     }

@@ -11,6 +11,9 @@ use std::collections::HashSet;
 statements! {
     KNOWN = concat!("SELECT k.value FROM ", text_list!("$1"), " k LEFT JOIN objects o ON o.key = k.value \
         LEFT JOIN tombstones t ON t.key = k.value WHERE o.key IS NOT NULL OR t.key IS NOT NULL");
+    TO_BE_ENDED = concat!("SELECT k.value, \
+        (SELECT u.id FROM uploads u WHERE u.object_id = (SELECT o.id FROM objects o WHERE o.key = k.value)) AS session, \
+        (SELECT t.key FROM tombstones t WHERE t.key = k.value) AS tombstone FROM ", text_list!("$1"), " k");
     CONDEMN_STRAYS = concat!("INSERT INTO tombstones (key, backend, size, reason, created_at, not_before) \
         SELECT value ->> 0, $2, CAST(value ->> 1 AS BIGINT), 'no row names it', e.now, e.delete_after \
         FROM ", json_rows!("$1"), " j CROSS JOIN lease e \
@@ -42,10 +45,12 @@ statements! {
         FROM (SELECT id, digest FROM blobs WHERE id > $1 AND $2 < 1 ORDER BY id LIMIT $3) p ORDER BY p.id";
     QUEUE = concat!("INSERT INTO gc_queue (kind, id1, id2, review_after) SELECT $2, l.id1, l.id2, e.review_after \
         FROM ", review_list!("$1"), " l CROSS JOIN lease e WHERE true ON CONFLICT (kind, id1, id2) DO NOTHING");
-    BODIES = "SELECT m.repository_id AS id1, m.id AS id2, r.name, m.digest, m.body AS bytes FROM manifests m \
+    BODIES = "SELECT m.repository_id AS id1, m.id AS id2, r.name, m.digest, m.body AS bytes, \
+        (SELECT d.found_at FROM damaged_manifests d WHERE d.manifest_id = m.id) AS damaged_at FROM manifests m \
         JOIN repositories r ON r.id = m.repository_id WHERE (m.repository_id, m.id) > ($1, $2) \
         ORDER BY m.repository_id, m.id LIMIT $3";
-    INLINE = "SELECT b.id AS id1, CAST(0 AS BIGINT) AS id2, NULL AS name, b.digest, b.inline AS bytes FROM blobs b \
+    INLINE = "SELECT b.id AS id1, CAST(0 AS BIGINT) AS id2, NULL AS name, b.digest, b.inline AS bytes, \
+        (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at FROM blobs b \
         WHERE b.id > $1 AND $2 < 1 AND b.inline IS NOT NULL ORDER BY b.id LIMIT $3";
 }
 
@@ -73,6 +78,7 @@ struct ContentRow {
     name: Option<String>,
     digest: Vec<u8>,
     bytes: Vec<u8>,
+    damaged_at: Option<i64>,
 }
 
 struct CondemnStrays {
@@ -128,6 +134,16 @@ impl Store {
         Ok(told?.into_iter().map(|(key,)| key).collect())
     }
 
+    pub(crate) async fn keys_to_be_ended(&self, keys: &[String]) -> Result<HashSet<String>> {
+        type Row = (String, Option<String>, Option<String>);
+        let list = serde_json::Value::from_iter(keys.iter().map(String::as_str)).to_string();
+        let told: Result<Vec<Row>> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(TO_BE_ENDED).bind(&list).fetch_all(connection).await?)
+        });
+        let is_known = |(_, session, tombstone): &Row| session.is_some() || tombstone.is_some();
+        Ok(told?.into_iter().filter(is_known).map(|(key, ..)| key).collect())
+    }
+
     pub(crate) async fn condemn_strays(&self, strays: Vec<StrayObject>, backend: &str) -> Result<u64> {
         self.write(CondemnStrays { strays, backend: backend.to_owned() }).await
     }
@@ -179,7 +195,8 @@ impl Store {
         });
         let row = |row: ContentRow| {
             let repository = row.name.as_deref().map(repositories::name).transpose()?;
-            Ok(Content { place: (row.id1, row.id2), repository, digest: digest(&row.digest)?, bytes: row.bytes })
+            let (place, is_damaged) = ((row.id1, row.id2), row.damaged_at.is_some());
+            Ok(Content { place, repository, digest: digest(&row.digest)?, bytes: row.bytes, is_damaged })
         };
         told?.into_iter().map(row).collect()
     }

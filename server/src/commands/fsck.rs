@@ -57,6 +57,9 @@ fn json(finding: &Finding) -> serde_json::Value {
             serde_json::json!({ "finding": "lost", "key": key, "digest": digest.to_string(), "reason": reason })
         }
         Finding::Stray { key, size } => serde_json::json!({ "finding": "stray", "key": key, "size": size }),
+        Finding::StrayUpload { key, upload } => {
+            serde_json::json!({ "finding": "upload", "key": key, "upload": upload })
+        }
         Finding::Unused { key, size } => serde_json::json!({ "finding": "unused", "key": key, "size": size }),
         Finding::Forgotten { repository: name, digest, table } => {
             let table = match table {

@@ -57,6 +57,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
         }
     });
     let scrubbing = tokio::spawn(scrub(settings.clone(), metadata.clone(), storage.clone(), metrics.clone()));
+    let watching = tokio::spawn(watch_backups(storage.clone(), metrics.clone()));
     let stop = CancellationToken::new();
     let counting = tokio::spawn(write_pulls(registry, settings.database.pull_statistics, metrics, stop.clone()));
     let reloading = tokio::spawn(reload_on_hangup(sources_again(sources), reloads));
@@ -66,6 +67,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     drain(&app, &settings, serving).await;
     collecting.abort();
     scrubbing.abort();
+    watching.abort();
     reloading.abort();
     app.registry.settle().await;
     stop.cancel();
@@ -96,6 +98,19 @@ async fn scrub(settings: Settings, metadata: Metadata, storage: Storage, metrics
         }
     };
     tokio::join!(reading, watching);
+}
+
+/// Between two looks which backups are in the store: each lists their pieces.
+const BACKUP_LOOKS: Duration = Duration::from_secs(600);
+
+/// Watches how old the newest backup is, whoever takes them.
+async fn watch_backups(storage: Storage, metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(BACKUP_LOOKS);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        metrics.look_for_backups(&storage).await;
+    }
 }
 
 /// How long the database may take for the last pull statistics: nobody waits for the end of a process on their account.

@@ -1,11 +1,12 @@
 //! What garbage collection did, in numbers and in the log.
 
+use super::numbers::{seconds_of, whole_seconds};
 use longshore_gc::{Collected, Error, Event, Halt};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Numbers of garbage collection.
 #[derive(Debug, Default)]
@@ -114,14 +115,6 @@ impl CollectionMetrics {
             );
         }
     }
-}
-
-fn seconds_of(time: SystemTime) -> i64 {
-    whole_seconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn whole_seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Metrics for Prometheus. Labels are bounded: routes and statuses, never repositories.
 
-use super::{collection::CollectionMetrics, scrub::ScrubMetrics};
+use super::{backups::BackupMetrics, collection::CollectionMetrics, scrub::ScrubMetrics};
 use http::{Method, StatusCode};
 use longshore_gc::{Collected, Event, ScrubReport, Scrubber};
+use longshore_storage::Storage;
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
@@ -61,6 +62,7 @@ pub(crate) struct Metrics {
     received_bytes: Counter,
     collection: CollectionMetrics,
     scrub: ScrubMetrics,
+    backups: BackupMetrics,
     failed_pull_writes: Counter,
 }
 
@@ -75,6 +77,7 @@ impl Metrics {
             received_bytes: Counter::default(),
             collection: CollectionMetrics::default(),
             scrub: ScrubMetrics::default(),
+            backups: BackupMetrics::default(),
             failed_pull_writes: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -95,6 +98,7 @@ impl Metrics {
         ours.register("received_blob_bytes", "Bytes of blobs that clients sent", metrics.received_bytes.clone());
         metrics.collection.register(ours);
         metrics.scrub.register(ours);
+        metrics.backups.register(ours);
         ours.register(
             "pull_rows_failures",
             "Times that pull statistics could not be written",
@@ -147,6 +151,11 @@ impl Metrics {
     /// Looks how much is damaged; and where objects are read again and again, since when.
     pub(crate) async fn look_for_damage(&self, scrubber: &Scrubber, is_reading: bool) {
         self.scrub.look(scrubber, is_reading).await;
+    }
+
+    /// Looks how old the newest backup is.
+    pub(crate) async fn look_for_backups(&self, storage: &Storage) {
+        self.backups.look(storage).await;
     }
 
     /// Counts and logs that pull statistics could not be written.

@@ -2,6 +2,7 @@
 
 mod access_lines;
 pub(crate) mod access_log;
+mod backups;
 mod cache;
 mod collection;
 pub(crate) mod logs;

@@ -2,7 +2,10 @@
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge};
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Where they are written.
 pub(super) struct Numbers<'a>(DescriptorEncoder<'a>);
@@ -21,4 +24,13 @@ impl<'a> Numbers<'a> {
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         ConstGauge::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
+}
+
+/// A time as Prometheus counts it.
+pub(super) fn seconds_of(time: SystemTime) -> i64 {
+    whole_seconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+pub(super) fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,7 @@
 //! What the reading of all objects found, in numbers and in the log.
 
-use longshore_gc::{Error, ScrubReport, Scrubber, unread_for};
+use longshore_gc::{Damage, Error, ScrubReport, Scrubber, unread_for};
+use longshore_oci::RepositoryName;
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -11,22 +12,28 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct ScrubMetrics {
     objects: Counter,
+    rows: Counter,
     bytes: Counter,
     failures: Counter,
     damaged: Gauge,
+    damaged_manifests: Gauge,
     round: Gauge,
 }
 
 impl ScrubMetrics {
     pub(super) fn register(&self, ours: &mut Registry) {
         ours.register("scrub_objects", "Objects that were read again", self.objects.clone());
-        ours.register("scrub_bytes", "Bytes of objects that were read again", self.bytes.clone());
+        let about = "Manifests and small blobs that were read again, in their rows";
+        ours.register("scrub_rows", about, self.rows.clone());
+        ours.register("scrub_bytes", "Bytes of all that was read again", self.bytes.clone());
         ours.register(
             "scrub_failures",
             "Readings of objects that the store or the database broke off",
             self.failures.clone(),
         );
         ours.register("damaged_blobs", "Blobs that nobody can read until they are pushed anew", self.damaged.clone());
+        let about = "Manifests that nobody can read until they are pushed anew";
+        ours.register("damaged_manifests", about, self.damaged_manifests.clone());
         let about = "How long ago the last reading of all objects began";
         ours.register("scrub_round_age_seconds", about, self.round.clone());
     }
@@ -42,20 +49,26 @@ impl ScrubMetrics {
             }
         };
         self.objects.inc_by(report.objects);
+        self.rows.inc_by(report.rows);
         self.bytes.inc_by(report.bytes);
         for damage in report.damaged.iter().filter(|damage| !damage.is_known) {
-            let (key, digest, reason) = (&damage.key, &damage.digest, &damage.reason);
-            tracing::error!(key, %digest, reason, "a blob is damaged: nobody can pull it until it is pushed anew");
+            let Damage { key, repository, digest, reason, .. } = damage;
+            let repository = repository.as_ref().map(RepositoryName::as_str);
+            tracing::error!(key, repository, %digest, reason, "something is damaged: nobody can pull it until it is pushed anew");
         }
-        for key in &report.recovered {
-            tracing::info!(key, "a damaged blob is right again");
+        for what in &report.recovered {
+            tracing::info!(what, "what was damaged is right again");
         }
     }
 
-    /// Looks how many blobs are damaged, and how long ago a round began, whoever reads. Where nobody does, no round is late.
+    /// Looks how much is damaged, and how long ago a round began, whoever reads. Where nobody does, no round is late.
     pub(super) async fn look(&self, scrubber: &Scrubber, is_reading: bool) {
-        let told = async { Ok::<_, Error>((scrubber.state().await?, scrubber.damaged().await?)) };
-        if let Ok((state, damaged)) = told.await {
+        let told = async {
+            let (state, blobs) = (scrubber.state().await?, scrubber.damaged().await?);
+            Ok::<_, Error>((state, blobs, scrubber.damaged_manifests().await?))
+        };
+        if let Ok((state, damaged, manifests)) = told.await {
+            self.damaged_manifests.set(i64::try_from(manifests).unwrap_or(i64::MAX));
             let unread = if is_reading { unread_for(&state) } else { Duration::ZERO };
             self.round.set(i64::try_from(unread.as_secs()).unwrap_or(i64::MAX));
             self.damaged.set(i64::try_from(damaged).unwrap_or(i64::MAX));

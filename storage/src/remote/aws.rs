@@ -1,7 +1,7 @@
 //! What the AWS SDK can and the `object_store` crate cannot: find credentials wherever AWS lets a program have them, tell
 //! which uploads of a key were begun, and end one whose parts have numbers with gaps.
 
-use super::cloud::{Said, Uploads, elements};
+use super::cloud::{Said, Uploads, UploadsMarker, UploadsPage, elements};
 use crate::remote::connect::CONNECT_TIMEOUT;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
@@ -16,7 +16,7 @@ use aws_sdk_s3::{
         timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
-    types::{CompletedMultipartUpload, CompletedPart},
+    types::{CompletedMultipartUpload, CompletedPart, MultipartUpload},
 };
 use aws_smithy_http_client::tls;
 use futures_util::future::BoxFuture;
@@ -160,23 +160,21 @@ pub(super) fn s3_uploads(settings: &S3) -> (S3Uploads, Option<Arc<FoundCredentia
 }
 
 impl Uploads for S3Uploads {
-    /// The whole key is asked for: `MinIO` knows no uploads by less.
-    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>> {
+    fn page<'call>(
+        &'call self,
+        prefix: &'call str,
+        after: Option<UploadsMarker>,
+    ) -> BoxFuture<'call, Said<UploadsPage>> {
+        let (key, upload) = after.map_or((None, None), |(key, upload)| (Some(key), upload));
+        let page = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix);
+        let page = page.set_key_marker(key).set_upload_id_marker(upload);
         Box::pin(async move {
-            let mut uploads = Vec::new();
-            let pages = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(path.as_ref());
-            let (mut key_marker, mut upload_marker) = (None, None);
-            loop {
-                let page = pages.clone().set_key_marker(key_marker).set_upload_id_marker(upload_marker);
-                let page = page.send().await.map_err(|error| told(&error))?;
-                let same = page.uploads().iter().filter(|upload| upload.key() == Some(path.as_ref()));
-                uploads.extend(same.filter_map(|upload| upload.upload_id().map(str::to_owned)));
-                if page.is_truncated() != Some(true) || page.next_key_marker().is_none() {
-                    return Ok(uploads);
-                }
-                key_marker = page.next_key_marker().map(str::to_owned);
-                upload_marker = page.next_upload_id_marker().map(str::to_owned);
-            }
+            let page = page.send().await.map_err(|error| told(&error))?;
+            let uploads = page.uploads().iter();
+            let named = |upload: &MultipartUpload| Some((upload.key()?.to_owned(), upload.upload_id()?.to_owned()));
+            let next = page.next_key_marker().filter(|_| page.is_truncated() == Some(true));
+            let next = next.map(|key| (key.to_owned(), page.next_upload_id_marker().map(str::to_owned)));
+            Ok(UploadsPage { uploads: uploads.filter_map(named).collect(), next })
         })
     }
 

@@ -1,4 +1,4 @@
-//! What we ask of an object store. Small on purpose: whoever has these eighteen calls right can hold a registry's layers,
+//! What we ask of an object store. Small on purpose: whoever has these nineteen calls right can hold a registry's layers,
 //! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
@@ -60,6 +60,13 @@ pub trait Backend: Debug + Send + Sync + 'static {
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         let _ = key;
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Every upload of a key of ours that was begun and neither completed nor aborted, in any order: for whoever looks for what
+    /// nobody knows of any more. None where the store cannot tell: Azure, as [`Backend::uploads`] says; and `MinIO`, which
+    /// tells the uploads of a key that it is asked for, and of no more.
+    fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        stream::empty().boxed()
     }
 
     /// Every object that is there and has a key of ours, with its length, in any order. What is written or deleted
@@ -128,6 +135,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
         let _ = name;
         Box::pin(async { Ok(()) })
     }
+}
+
+/// An upload that has not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BegunUpload {
+    /// The key of the object that it is to become.
+    pub key: ObjectKey,
+    /// The store's name of it.
+    pub name: String,
 }
 
 /// The least that stores take as a part which is not the last: 5 MiB in S3.

@@ -1,10 +1,10 @@
 //! The backends that the `object_store` crate speaks to: S3 and what is like it, Google Cloud Storage, Azure.
 
-use super::{Backend, PresignedUrl, presigned::SIGNING_TIMEOUT};
+use super::{Backend, BegunUpload, PresignedUrl, presigned::SIGNING_TIMEOUT};
 use crate::{DocumentName, Error, ObjectKey, Result, document, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{
-    StreamExt,
+    StreamExt, TryStreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -40,11 +40,43 @@ pub(super) trait CloudStore: ObjectStore + MultipartStore + Signer {
 /// What a store said that failed.
 pub(super) type Said<T> = std::result::Result<T, String>;
 
+/// A page of the list of uploads.
+#[derive(Debug, Default)]
+pub(super) struct UploadsPage {
+    /// Paths of objects, and names of their uploads.
+    pub(super) uploads: Vec<(String, String)>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<UploadsMarker>,
+}
+
+/// The last of a page: the path, and the name where the store has the next page begin at that.
+pub(super) type UploadsMarker = (String, Option<String>);
+
 /// What the crate does not ask for: the list of uploads; and the end of one whose parts have numbers with gaps (it numbers
 /// them itself).
 pub(super) trait Uploads: fmt::Debug + Send + Sync {
-    /// The uploads of the object at this path.
-    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>>;
+    /// Uploads of objects whose paths begin with this, after those of the page before.
+    fn page<'call>(
+        &'call self,
+        prefix: &'call str,
+        after: Option<UploadsMarker>,
+    ) -> BoxFuture<'call, Said<UploadsPage>>;
+
+    /// The uploads of the object at this path. The whole of it is asked for: `MinIO` knows no uploads by less.
+    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>> {
+        Box::pin(async move {
+            let (mut names, mut after) = (Vec::new(), None);
+            loop {
+                let page = self.page(path.as_ref(), after).await?;
+                // Keys are of one length, so what begins with the key is the key.
+                names.extend(page.uploads.into_iter().map(|(_, name)| name));
+                after = page.next;
+                if after.is_none() {
+                    return Ok(names);
+                }
+            }
+        })
+    }
 
     /// Makes the object of parts, of which numbers from 0 on and names are given.
     fn complete<'call>(
@@ -85,6 +117,12 @@ impl<S> Cloud<S> {
 
     fn path(&self, key: &ObjectKey) -> Path {
         Path::from(format!("{}{key}", self.prefix))
+    }
+
+    /// Where all objects are.
+    fn folder(&self) -> Path {
+        let probe = self.path(&ObjectKey::probe());
+        Path::from_iter(probe.parts().take(probe.parts().count() - 1))
     }
 
     fn document_path(&self, name: &DocumentName) -> Path {
@@ -246,10 +284,29 @@ impl<S: CloudStore> Backend for Cloud<S> {
         })
     }
 
+    fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        let Some(uploads) = &self.uploads else { return stream::empty().boxed() };
+        let prefix = format!("{}/", self.folder());
+        // None once the last page was read.
+        let pages = stream::try_unfold(Some(None), move |after: Option<Option<UploadsMarker>>| {
+            let prefix = prefix.clone();
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let page = uploads.page(&prefix, after).await;
+                let page = page.map_err(|reason| Error::Backend { key: ObjectKey::probe(), reason })?;
+                Ok(Some((page.uploads, page.next.map(Some))))
+            }
+        });
+        let begun = |(path, name): (String, String)| {
+            // What else lies there is not ours.
+            let key = path.rsplit('/').next().and_then(ObjectKey::of_name)?;
+            Some(Ok::<_, Error>(BegunUpload { key, name }))
+        };
+        pages.map_ok(move |page| stream::iter(page.into_iter().filter_map(begun))).try_flatten().boxed()
+    }
+
     fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
-        let folder = self.path(&ObjectKey::probe());
-        let folder = Path::from_iter(folder.parts().take(folder.parts().count() - 1));
-        let listed = self.store.list(Some(&folder)).filter_map(|listed| async move {
+        let listed = self.store.list(Some(&self.folder())).filter_map(|listed| async move {
             match listed {
                 // What else lies there is not ours.
                 Ok(object) => object.location.filename().and_then(ObjectKey::of_name).map(|key| Ok((key, object.size))),

@@ -2,7 +2,7 @@
 
 use super::{
     Backend,
-    cloud::{Cloud, CloudStore, Said, Uploads, elements, reason, told},
+    cloud::{Cloud, CloudStore, Said, Uploads, UploadsMarker, UploadsPage, elements, reason, told},
     connect::{Advice, CONNECT_TIMEOUT, client_options, retries, unusable},
     retry::{Retries, is_passing},
     retry_after::{Heeding, retry_after},
@@ -144,15 +144,25 @@ fn failure(status: reqwest::StatusCode, text: &str) -> String {
 }
 
 impl Uploads for GcsUploads {
-    /// Keys are of one length, so what begins with the key is the key; and it has fewer uploads than a page.
-    fn uploads<'call>(&'call self, path: &'call Path) -> BoxFuture<'call, Said<Vec<String>>> {
+    fn page<'call>(
+        &'call self,
+        prefix: &'call str,
+        after: Option<UploadsMarker>,
+    ) -> BoxFuture<'call, Said<UploadsPage>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("uploads", "").append_pair("prefix", prefix);
+        if let Some((key, upload)) = &after {
+            query.append_pair("key-marker", key);
+            query.extend_pairs(upload.as_ref().map(|upload| ("upload-id-marker", upload)));
+        }
+        let query = query.finish();
         Box::pin(async move {
-            let query = form_urlencoded::Serializer::new(String::new())
-                .append_pair("uploads", "")
-                .append_pair("prefix", path.as_ref())
-                .finish();
             let text = self.ask(|| self.http.get(format!("{}?{query}", self.bucket))).await?;
-            Ok(elements(&text, "UploadId").map(str::to_owned).collect())
+            let one = |text: &str, name: &str| elements(text, name).next().map(str::to_owned);
+            let named = |upload: &str| Some((one(upload, "Key")?, one(upload, "UploadId")?));
+            let next = one(&text, "NextKeyMarker").filter(|_| one(&text, "IsTruncated").as_deref() == Some("true"));
+            let next = next.map(|key| (key, one(&text, "NextUploadIdMarker")));
+            Ok(UploadsPage { uploads: elements(&text, "Upload").filter_map(named).collect(), next })
         })
     }
 

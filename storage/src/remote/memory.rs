@@ -1,6 +1,6 @@
 //! A bucket in the memory of this process, for tests: an object store without a network.
 
-use super::Backend;
+use super::{Backend, BegunUpload};
 use crate::{DocumentName, Error, ObjectKey, Result, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{
@@ -149,6 +149,14 @@ impl Backend for Memory {
             let same = bucket.uploads.iter().filter(|(_, upload)| upload.key == *key);
             Ok(same.map(|(name, _)| name.clone()).collect())
         })
+    }
+
+    fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        let bucket = self.bucket();
+        let begun =
+            |(name, upload): (&String, &Upload)| Ok(BegunUpload { key: upload.key.clone(), name: name.clone() });
+        let all: Vec<_> = bucket.uploads.iter().map(begun).collect();
+        stream::iter(all).boxed()
     }
 
     fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {

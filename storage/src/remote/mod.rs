@@ -25,7 +25,7 @@ mod segment;
 mod write;
 
 pub use azure::azure_backend;
-pub use backend::{Backend, SMALLEST_PART};
+pub use backend::{Backend, BegunUpload, SMALLEST_PART};
 pub use disk::DiskUsage;
 pub use gcs::gcs_backend;
 pub use memory::memory_backend;
@@ -229,6 +229,21 @@ impl RemoteStore {
     /// Every object that is there and has a key of ours, with its length.
     pub fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {
         self.backend.list()
+    }
+
+    /// Every upload in parts that has not come to its end, as far as the store tells.
+    pub fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        self.backend.list_uploads()
+    }
+
+    /// Whether an upload has not come to its end.
+    pub async fn is_begun(&self, upload: &BegunUpload) -> Result<bool> {
+        Ok(self.backend.uploads(&upload.key).await?.contains(&upload.name))
+    }
+
+    /// Ends an upload without an object and frees its parts. That there is none is success.
+    pub async fn abort(&self, upload: &BegunUpload) -> Result<()> {
+        self.backend.abort(&upload.key, &upload.name).await
     }
 
     /// How long an object is, as the store says.

@@ -6,7 +6,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, BoxStream},
 };
-use longshore_storage::{Backend, ByteStream, Error, ObjectKey, Result};
+use longshore_storage::{Backend, BegunUpload, ByteStream, Error, ObjectKey, Result};
 use std::{
     ops::Range,
     sync::{
@@ -200,6 +200,10 @@ impl Backend for Faulty {
 
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         Box::pin(self.with("uploads", key, self.inner.uploads(key)))
+    }
+
+    fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        self.inner.list_uploads()
     }
 
     /// It may break off behind its last object.

@@ -123,7 +123,7 @@ async fn a_damaged_layer_is_not_served_and_mended_by_a_push(backend: Backend) {
     let (code, said, complaint) = run(&server, &["scrub"]);
     assert_eq!((code, complaint.as_str()), (3, ""), "{said}");
     assert!(said.contains(&format!("of blob {}: its bytes are those of sha256:", layer.digest)), "{said}");
-    assert!(said.contains("1 objects of"), "{said}");
+    assert!(said.contains("1 objects and 2 rows of"), "{said}");
     server.restart();
     assert_refused(client.get_blob("app", &layer.digest).await, 404, "BLOB_UNKNOWN").await;
     eventually("it is told", || async { (client.metric("longshore_damaged_blobs").await == 1).then_some(()) }).await;
