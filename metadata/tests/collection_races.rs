@@ -31,6 +31,8 @@ const REVIEW_OF_GRANT: &str = "SELECT FROM gc_queue WHERE kind = 2 FOR UPDATE";
 const REVIEW_OF_BLOB: &str = "SELECT FROM gc_queue WHERE kind = 3 FOR UPDATE";
 /// Where a push stands still that moves the only tag: all that it names is looked up and held by then.
 pub(crate) const TAG: &str = "SELECT FROM tags FOR UPDATE";
+/// Where a push of a new manifest stands still: what it names is looked up, and no row says so yet.
+pub(crate) const REPOSITORY: &str = "SELECT FROM repositories FOR UPDATE";
 
 const NONE: Deleted = Deleted { count: 0, bytes: 0 };
 
@@ -105,6 +107,22 @@ async fn race_01_a_blob_that_a_push_is_naming_is_passed_over() {
     let condemned = database.condemned_grants().await;
     let gate = hold(&database, TAG).await;
     let putting = put_blocked(&database, tagged(image("app", "manifest", &["layer"]), &["latest"])).await;
+    assert_eq!(collect_grants_without_waiting(&database, condemned).await, NONE);
+    gate.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    assert!(has_blob(&database, "app", &layer).await);
+}
+
+/// The same a moment before: the push has found the blob, and no foreign key holds it yet. Fails where a push does not lock
+/// what it finds: then the grant goes, and the blob after it, and the manifest is stored without its layer.
+#[tokio::test]
+async fn race_01_a_blob_that_a_push_has_found_is_passed_over() {
+    let database = Database::postgres().await;
+    let layer = database.push_blob("app", "layer").await;
+    database.advance(2 * PROMISE).await;
+    let condemned = database.condemned_grants().await;
+    let gate = hold(&database, REPOSITORY).await;
+    let putting = put_blocked(&database, image("app", "manifest", &["layer"])).await;
     assert_eq!(collect_grants_without_waiting(&database, condemned).await, NONE);
     gate.commit().await.unwrap();
     assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
@@ -306,6 +324,30 @@ async fn race_14_the_last_two_holds_that_go_together_leave_a_review() {
     gate.commit().await.unwrap();
     assert_eq!(first.await.unwrap().unwrap().count, 1);
     assert_eq!(second.await.unwrap().unwrap().count, 1);
+    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 });
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
+}
+
+/// The last hold is deleted, and not committed, when the review that saw it ends; both at one tick of the clock. Fails where
+/// the end of the review does not wait for who has queued the blob anew: then nobody ever looks at the blob again.
+#[tokio::test]
+async fn race_14_the_last_hold_that_goes_while_the_review_ends_leaves_a_review() {
+    let database = Database::postgres().await;
+    database.push_blob("first", "blob").await;
+    database.push_blob("second", "blob").await;
+    database.advance(2 * PROMISE).await;
+    let mut first = database.condemned_grants().await;
+    let second = first.split_off(1);
+    assert_eq!(database.metadata.delete_unkept_grants(first).await.unwrap().count, 1);
+    let reviews = blob_reviews(&database).await;
+    assert_eq!(reviews.len(), 1);
+    let gate = hold(&database, REVIEW_OF_GRANT).await;
+    let collecting = collect_grants_blocked(&database, second).await;
+    let metadata = database.metadata.clone();
+    let keeping = begin_blocked(&database, async move { metadata.keep_blobs(reviews).await }).await;
+    gate.commit().await.unwrap();
+    assert_eq!(collecting.await.unwrap().unwrap().count, 1);
+    keeping.await.unwrap().unwrap();
     let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
 }
