@@ -366,6 +366,26 @@ async fn race_15_bytes_that_cannot_be_deleted_block_no_push(database: Database) 
     assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/1"]);
 }
 
+/// Another collector is in the middle of taking the bytes. Fails where a push of their digest waits for it.
+#[tokio::test]
+async fn race_15_a_push_does_not_wait_for_who_takes_the_bytes_of_its_digest() {
+    let database = Database::postgres().await;
+    let digest = database.upload_blob("app", "objects/1", "layer").await;
+    delete_blob(&database, "app", &digest).await;
+    database.advance(REVIEW_DELAY).await;
+    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
+    let commit = database.attached_upload("app", "objects/2", "layer").await;
+    // What `claim_tombstones` does.
+    let claiming = hold(&database, "UPDATE tombstones SET claimed_until = (SELECT now + 1 FROM clock)").await;
+    let metadata = database.metadata.clone();
+    let committing = async move { metadata.commit_upload(commit).await };
+    assert_eq!(without_waiting(&database, committing).await.unwrap(), CommitOutcome::Committed);
+    claiming.commit().await.unwrap();
+    assert_eq!(key_of(&database, "app", &digest).await, "objects/2");
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/1"]);
+}
+
 /// Fails where the first one that sees it makes the others believe that nothing happened.
 async fn race_16_replicas_that_see_a_clock_that_jumped_all_wait(database: Database) {
     // What was seen of the clock before the test stopped it was another one.
@@ -374,6 +394,24 @@ async fn race_16_replicas_that_see_a_clock_that_jumped_all_wait(database: Databa
     let replicas = database.processes(4).await;
     for state in join_all(replicas.iter().map(Metadata::begin_collection)).await {
         let state = state.unwrap();
+        assert_eq!(state.waits_until, Some(state.now + PROMISE));
+    }
+}
+
+/// Both have seen it, and neither has said so yet. Fails where the one that comes second takes the first one's word for it.
+#[tokio::test]
+async fn race_16_replicas_that_meet_over_a_clock_that_jumped_all_wait() {
+    let database = Database::postgres().await;
+    database.metadata.resume_collection().await.unwrap();
+    database.advance(2 * PROMISE).await;
+    let gate = hold(&database, "SELECT FROM gc_state FOR UPDATE").await;
+    let mut replicas = Vec::new();
+    for replica in database.processes(2).await {
+        replicas.push(begin_blocked(&database, async move { replica.begin_collection().await }).await);
+    }
+    gate.commit().await.unwrap();
+    for state in replicas {
+        let state = state.await.unwrap().unwrap();
         assert_eq!(state.waits_until, Some(state.now + PROMISE));
     }
 }
