@@ -17,7 +17,7 @@ use longshore_tests::{
     minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
     postgres::Postgres,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, sqlite::SqliteConnectOptions};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -119,15 +119,7 @@ impl Place {
             }
             sqlite(&copy)
         } else {
-            let copy = Postgres::shared().create_database();
-            let [name, of] = [&copy, &self.url].map(|url| url.rsplit_once('/').unwrap().1);
-            let server = self.url.replace(of, "postgres");
-            let mut connection = PgConnection::connect(&server).await.unwrap();
-            for statement in [format!("DROP DATABASE {name}"), format!("CREATE DATABASE {name} TEMPLATE {of}")] {
-                sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-            }
-            connection.close().await.unwrap();
-            copy
+            Postgres::shared().copy_database(&self.url)
         };
         self.metadata = open(&self.url).await;
         copy
