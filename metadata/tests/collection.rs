@@ -1,8 +1,10 @@
 //! What garbage collection takes and gives back: expired sessions, condemned keys.
 
-use crate::content::UPLOAD_LIFETIME;
+use crate::content::{UPLOAD_LIFETIME, repository};
 use crate::database::{Database, PROMISE, REVIEW_DELAY, TICK};
-use longshore_metadata::{ExpiredUploads, Lifetimes, Tombstone};
+use crate::garbage::NO_BREAKER;
+use crate::orders::{begin_blocked, hold, without_waiting};
+use longshore_metadata::{BlobContent, BlobsOutcome, DeleteOutcome, Deleted, ExpiredUploads, Lifetimes, Tombstone};
 use std::time::Duration;
 
 on_both_engines!(
@@ -85,6 +87,23 @@ async fn a_claimed_key_is_nobody_elses_until_the_hold_ends(database: Database) {
     assert_eq!(database.inside.number("SELECT attempts FROM tombstones", &[]).await, Some(2));
 }
 
+/// Another collector is in the middle of its claim, and dies there. Fails where a collector waits for another one, takes what
+/// that one is taking, or leaves for ever what it had begun to take.
+#[tokio::test]
+async fn race_12_a_key_that_another_collector_is_claiming_is_passed_over() {
+    let database = Database::postgres().await;
+    condemn(&database, &["objects/1", "objects/2"]).await;
+    // What `claim_tombstones` does.
+    let claiming = "UPDATE tombstones SET claimed_until = (SELECT now + 1 FROM clock) WHERE key = 'objects/1'";
+    let other = hold(&database, claiming).await;
+    let metadata = database.metadata.clone();
+    let claimed = without_waiting(&database, async move { metadata.claim_tombstones(10, HOLD).await }).await.unwrap();
+    let claimed: Vec<String> = claimed.into_iter().map(|tombstone| tombstone.key).collect();
+    assert_eq!(claimed, ["objects/2"]);
+    other.rollback().await.unwrap();
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
+}
+
 async fn a_dropped_tombstone_does_not_come_back(database: Database) {
     condemn(&database, &["objects/1", "objects/2"]).await;
     database.metadata.drop_tombstones(vec!["objects/1".to_owned()]).await.unwrap();
@@ -112,13 +131,48 @@ async fn a_key_is_not_claimed_before_its_time(database: Database) {
     assert_eq!(claimed, [Tombstone { key: "objects/1".to_owned(), size: 7, multipart: None }]);
 }
 
-async fn the_bytes_of_a_condemned_object_stay_for_a_while(database: Database) {
-    let object_delay = Duration::from_secs(3600);
+/// Bytes stay for so long after their row.
+async fn delay_objects(database: &Database, object_delay: Duration) {
     let lifetimes = Lifetimes { promise: PROMISE, review_delay: REVIEW_DELAY, object_delay, undo: Duration::ZERO };
     database.metadata.set_lifetimes(lifetimes).await.unwrap();
+}
+
+async fn the_bytes_of_a_condemned_object_stay_for_a_while(database: Database) {
+    let object_delay = Duration::from_secs(3600);
+    delay_objects(&database, object_delay).await;
     condemn(&database, &["objects/1"]).await;
     database.advance(object_delay - TICK).await;
     assert!(claim(&database, 10).await.is_empty());
+    database.advance(TICK).await;
+    assert_eq!(claim(&database, 10).await, ["objects/1"]);
+}
+
+/// The client that deletes the last hold is not committed when a download asks where the bytes are. Fails where the download
+/// waits for it, or the bytes may go before the delay, which no download outlasts, has passed since the row went.
+#[tokio::test]
+async fn race_17_a_download_that_begins_while_its_blob_goes_has_its_bytes_for_a_while() {
+    let database = Database::postgres().await;
+    let object_delay = Duration::from_secs(3600);
+    delay_objects(&database, object_delay).await;
+    let digest = database.upload_blob("app", "objects/1", "layer").await;
+    database.metadata.mount_blob(&repository("other"), &repository("app"), &digest).await.unwrap();
+    database.metadata.delete_blob(&repository("other"), &digest).await.unwrap();
+    let gate = hold(&database, "SELECT FROM gc_queue WHERE kind = 3 FOR UPDATE").await;
+    let metadata = database.metadata.clone();
+    let deleting = async move { metadata.delete_blob(&repository("app"), &digest).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    let metadata = database.metadata.clone();
+    let asking = async move { metadata.find_blob(&repository("app"), &digest).await };
+    let found = without_waiting(&database, asking).await.unwrap().unwrap();
+    assert_eq!(found.content, BlobContent::Object { key: "objects/1".into() });
+    gate.commit().await.unwrap();
+    assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
+
+    database.advance(REVIEW_DELAY).await;
+    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
+    database.advance(object_delay - TICK).await;
+    assert_eq!(claim(&database, 10).await, Vec::<String>::new());
     database.advance(TICK).await;
     assert_eq!(claim(&database, 10).await, ["objects/1"]);
 }

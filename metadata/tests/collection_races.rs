@@ -31,6 +31,8 @@ const REVIEW_OF_GRANT: &str = "SELECT FROM gc_queue WHERE kind = 2 FOR UPDATE";
 const REVIEW_OF_BLOB: &str = "SELECT FROM gc_queue WHERE kind = 3 FOR UPDATE";
 /// Where a push stands still that moves the only tag: all that it names is looked up and held by then.
 pub(crate) const TAG: &str = "SELECT FROM tags FOR UPDATE";
+/// Where a push of a new manifest stands still: what it names is looked up, and no row says so yet.
+pub(crate) const REPOSITORY: &str = "SELECT FROM repositories FOR UPDATE";
 
 const NONE: Deleted = Deleted { count: 0, bytes: 0 };
 
@@ -105,6 +107,22 @@ async fn race_01_a_blob_that_a_push_is_naming_is_passed_over() {
     let condemned = database.condemned_grants().await;
     let gate = hold(&database, TAG).await;
     let putting = put_blocked(&database, tagged(image("app", "manifest", &["layer"]), &["latest"])).await;
+    assert_eq!(collect_grants_without_waiting(&database, condemned).await, NONE);
+    gate.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    assert!(has_blob(&database, "app", &layer).await);
+}
+
+/// The same a moment before: the push has found the blob, and no foreign key holds it yet. Fails where a push does not lock
+/// what it finds: then the grant goes, and the blob after it, and the manifest is stored without its layer.
+#[tokio::test]
+async fn race_01_a_blob_that_a_push_has_found_is_passed_over() {
+    let database = Database::postgres().await;
+    let layer = database.push_blob("app", "layer").await;
+    database.advance(2 * PROMISE).await;
+    let condemned = database.condemned_grants().await;
+    let gate = hold(&database, REPOSITORY).await;
+    let putting = put_blocked(&database, image("app", "manifest", &["layer"])).await;
     assert_eq!(collect_grants_without_waiting(&database, condemned).await, NONE);
     gate.commit().await.unwrap();
     assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
@@ -310,6 +328,30 @@ async fn race_14_the_last_two_holds_that_go_together_leave_a_review() {
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
 }
 
+/// The last hold is deleted, and not committed, when the review that saw it ends; both at one tick of the clock. Fails where
+/// the end of the review does not wait for who has queued the blob anew: then nobody ever looks at the blob again.
+#[tokio::test]
+async fn race_14_the_last_hold_that_goes_while_the_review_ends_leaves_a_review() {
+    let database = Database::postgres().await;
+    database.push_blob("first", "blob").await;
+    database.push_blob("second", "blob").await;
+    database.advance(2 * PROMISE).await;
+    let mut first = database.condemned_grants().await;
+    let second = first.split_off(1);
+    assert_eq!(database.metadata.delete_unkept_grants(first).await.unwrap().count, 1);
+    let reviews = blob_reviews(&database).await;
+    assert_eq!(reviews.len(), 1);
+    let gate = hold(&database, REVIEW_OF_GRANT).await;
+    let collecting = collect_grants_blocked(&database, second).await;
+    let metadata = database.metadata.clone();
+    let keeping = begin_blocked(&database, async move { metadata.keep_blobs(reviews).await }).await;
+    gate.commit().await.unwrap();
+    assert_eq!(collecting.await.unwrap().unwrap().count, 1);
+    keeping.await.unwrap().unwrap();
+    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 });
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
+}
+
 /// Fails where a digest that is being deleted cannot be pushed until its bytes are gone.
 async fn race_15_bytes_that_cannot_be_deleted_block_no_push(database: Database) {
     let digest = database.upload_blob("app", "objects/1", "layer").await;
@@ -324,6 +366,26 @@ async fn race_15_bytes_that_cannot_be_deleted_block_no_push(database: Database) 
     assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/1"]);
 }
 
+/// Another collector is in the middle of taking the bytes. Fails where a push of their digest waits for it.
+#[tokio::test]
+async fn race_15_a_push_does_not_wait_for_who_takes_the_bytes_of_its_digest() {
+    let database = Database::postgres().await;
+    let digest = database.upload_blob("app", "objects/1", "layer").await;
+    delete_blob(&database, "app", &digest).await;
+    database.advance(REVIEW_DELAY).await;
+    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
+    let commit = database.attached_upload("app", "objects/2", "layer").await;
+    // What `claim_tombstones` does.
+    let claiming = hold(&database, "UPDATE tombstones SET claimed_until = (SELECT now + 1 FROM clock)").await;
+    let metadata = database.metadata.clone();
+    let committing = async move { metadata.commit_upload(commit).await };
+    assert_eq!(without_waiting(&database, committing).await.unwrap(), CommitOutcome::Committed);
+    claiming.commit().await.unwrap();
+    assert_eq!(key_of(&database, "app", &digest).await, "objects/2");
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/1"]);
+}
+
 /// Fails where the first one that sees it makes the others believe that nothing happened.
 async fn race_16_replicas_that_see_a_clock_that_jumped_all_wait(database: Database) {
     // What was seen of the clock before the test stopped it was another one.
@@ -332,6 +394,24 @@ async fn race_16_replicas_that_see_a_clock_that_jumped_all_wait(database: Databa
     let replicas = database.processes(4).await;
     for state in join_all(replicas.iter().map(Metadata::begin_collection)).await {
         let state = state.unwrap();
+        assert_eq!(state.waits_until, Some(state.now + PROMISE));
+    }
+}
+
+/// Both have seen it, and neither has said so yet. Fails where the one that comes second takes the first one's word for it.
+#[tokio::test]
+async fn race_16_replicas_that_meet_over_a_clock_that_jumped_all_wait() {
+    let database = Database::postgres().await;
+    database.metadata.resume_collection().await.unwrap();
+    database.advance(2 * PROMISE).await;
+    let gate = hold(&database, "SELECT FROM gc_state FOR UPDATE").await;
+    let mut replicas = Vec::new();
+    for replica in database.processes(2).await {
+        replicas.push(begin_blocked(&database, async move { replica.begin_collection().await }).await);
+    }
+    gate.commit().await.unwrap();
+    for state in replicas {
+        let state = state.await.unwrap().unwrap();
         assert_eq!(state.waits_until, Some(state.now + PROMISE));
     }
 }

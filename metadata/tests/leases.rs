@@ -3,7 +3,8 @@
 
 use crate::content::{image, repository};
 use crate::database::{Database, PROMISE, TICK, micros};
-use longshore_metadata::{Lifetimes, MountOutcome};
+use crate::orders::{begin_blocked, hold};
+use longshore_metadata::{Deleted, Lifetimes, MountOutcome};
 use longshore_oci::Digest;
 
 on_both_engines!(
@@ -11,6 +12,7 @@ on_both_engines!(
     a_head_writes_nothing_while_the_promise_holds,
     a_head_renews_when_less_than_the_promise_remains,
     the_promise_is_kept_at_every_moment_and_is_cheap,
+    race_22_a_head_that_writes_nothing_promises_in_full,
     putting_a_blob_again_renews_as_a_head_does,
     an_expired_blob_that_is_still_here_is_promised_again,
     a_deleted_manifest_leaves_its_layers_promised,
@@ -83,6 +85,51 @@ async fn the_promise_is_kept_at_every_moment_and_is_cheap(database: Database) {
         last = expires_at;
     }
     assert!((1..=10).contains(&writes), "{writes} writes in ten times the promise");
+}
+
+/// Nothing goes although the review is due, and a manifest may name the blob.
+async fn assert_promised(database: &Database) {
+    let condemned = database.condemned_grants().await;
+    assert_eq!(condemned.len(), 1, "its review is due");
+    assert_eq!(database.metadata.delete_unkept_grants(condemned).await.unwrap(), Deleted::default());
+    database.push(image("app", "manifest", &["layer"])).await;
+}
+
+/// The HEAD comes at the last moment at which nothing is written, and the collector at the last moment of what that HEAD has
+/// promised. Fails where a lease that is renewed only now and then is not as much longer than the promise.
+async fn race_22_a_head_that_writes_nothing_promises_in_full(database: Database) {
+    let digest = database.push_blob("app", "layer").await;
+    database.advance(PROMISE).await;
+    let first = expires_at(&database).await;
+    head(&database, &digest).await;
+    assert_eq!(expires_at(&database).await, first);
+    database.advance(PROMISE - TICK).await;
+    assert_promised(&database).await;
+}
+
+/// Two HEADs come when less than the promise remains, and the first one's renewal is not committed when the second comes.
+/// Fails where the second leaves it to the first, which may be lost.
+#[tokio::test]
+async fn race_22_a_head_that_meets_a_renewal_promises_in_full() {
+    for ends_well in [true, false] {
+        let database = Database::postgres().await;
+        let digest = database.push_blob("app", "layer").await;
+        database.advance(PROMISE + TICK).await;
+        // What `promise_blob` does.
+        let renewing = "UPDATE repository_blobs SET expires_at = (SELECT l.expires_at FROM lease l)";
+        let first = hold(&database, renewing).await;
+        let metadata = database.metadata.clone();
+        let second = async move { metadata.promise_blob(&repository("app"), &digest).await };
+        let second = begin_blocked(&database, second).await;
+        if ends_well {
+            first.commit().await.unwrap();
+        } else {
+            first.rollback().await.unwrap();
+        }
+        assert!(second.await.unwrap().unwrap().is_some());
+        database.advance(PROMISE).await;
+        assert_promised(&database).await;
+    }
 }
 
 async fn putting_a_blob_again_renews_as_a_head_does(database: Database) {

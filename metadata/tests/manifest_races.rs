@@ -1,7 +1,8 @@
 //! The races of garbage collection with clients over manifests (docs/races.md, by its numbers). As `collection_races.rs`: the
-//! collector stands still between its delete and its commit, or a push does before its last statement.
+//! collector stands still between its delete and its commit, or a push does before its last statement. At the repository
+//! who deletes a tag stands still too, or a manifest that has tags.
 
-use crate::collection_races::{TAG, put_blocked};
+use crate::collection_races::{REPOSITORY, TAG, put_blocked};
 use crate::content::{index, manifest, repository, tag, tagged};
 use crate::database::{Database, REVIEW_DELAY};
 use crate::garbage::{NO_BREAKER, went};
@@ -14,8 +15,6 @@ on_both_engines!(race_09_a_referrer_whose_subject_goes_during_its_review_is_revi
 
 /// Where the collector stands still.
 const REVIEW: &str = "SELECT FROM gc_queue WHERE kind = 1 FOR UPDATE";
-/// Where a push of a new manifest stands still, after its row is there; and who deletes a tag, after that has gone.
-const REPOSITORY: &str = "SELECT FROM repositories FOR UPDATE";
 
 async fn collect_blocked(database: &Database, condemned: CondemnedManifest) -> JoinHandle<Result<Deleted>> {
     let metadata = database.metadata.clone();
@@ -71,6 +70,25 @@ async fn race_06_a_manifest_that_is_being_tagged_is_passed_over() {
     database.assert_consistent().await;
 }
 
+/// A client deletes the manifest, and has looked for what keeps it. Fails where the row is not held from that look on: then
+/// a tag that may not move comes in between, and is deleted with the manifest.
+#[tokio::test]
+async fn race_06_a_push_that_meets_a_clients_delete_of_its_manifest_waits() {
+    let database = Database::postgres().await;
+    let digest = database.push(tagged(manifest("app", "manifest"), &["latest"])).await;
+    let gate = hold(&database, REPOSITORY).await;
+    let metadata = database.metadata.clone();
+    let deleting = async move { metadata.delete_manifest(&repository("app"), &digest, None).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    // It needs nothing else that anybody holds: there is the manifest, and no tag comes with it.
+    let putting = put_blocked(&database, manifest("app", "manifest")).await;
+    gate.commit().await.unwrap();
+    assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
+    assert!(database.is_there(&digest).await);
+    database.assert_consistent().await;
+}
+
 /// Fails where an index is stored by what was there before it waited.
 #[tokio::test]
 async fn race_07_an_index_that_comes_too_late_for_its_child_is_told_so() {
@@ -102,6 +120,22 @@ async fn race_07_a_child_that_an_index_is_naming_is_passed_over() {
     gate.commit().await.unwrap();
     assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
     assert_eq!(database.collect_manifest(condemned).await, 0);
+    assert!(database.is_there(&child).await);
+}
+
+/// The same a moment before: the index has found its child, and no foreign key holds it yet. Fails where it does not lock
+/// what it finds: then the child goes, and the index is stored all the same.
+#[tokio::test]
+async fn race_07_a_child_that_an_index_has_found_is_passed_over() {
+    let database = Database::postgres().await;
+    let child = database.push(manifest("app", "child")).await;
+    database.advance(REVIEW_DELAY).await;
+    let condemned = database.condemn(&child).await;
+    let gate = hold(&database, REPOSITORY).await;
+    let putting = put_blocked(&database, index("app", "index", &["child"])).await;
+    assert_eq!(collect_without_waiting(&database, condemned).await, 0);
+    gate.commit().await.unwrap();
+    assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
     assert!(database.is_there(&child).await);
 }
 

@@ -6,8 +6,8 @@ use crate::database::Database;
 use crate::finish::finish;
 use crate::immutable::guarded;
 use longshore_metadata::{
-    Breaker, CondemnedTag, DeleteOutcome, FinishOutcome, FinishUpload, LostRaces, ManifestPulls, MountOutcome,
-    PutManifestOutcome, TagPulls, TagsOutcome,
+    BlobsOutcome, Breaker, CondemnedTag, DeleteOutcome, Deleted, FinishOutcome, FinishUpload, LostRaces, ManifestPulls,
+    MountOutcome, PutManifestOutcome, Review, TagPulls, TagsOutcome,
 };
 use sqlx::{Postgres, Transaction};
 use std::time::Duration;
@@ -387,4 +387,23 @@ async fn a_tag_that_moves_while_a_rule_comes_to_delete_it_stays() {
     let left = database.metadata.find_tag(&repository("app"), &tag("latest")).await.unwrap().unwrap();
     assert_eq!(left.digest, digest_of("new"));
     database.assert_consistent().await;
+}
+
+/// Each of them alone would delete no more than a day may have.
+#[tokio::test]
+async fn collectors_that_delete_together_have_one_budget() {
+    let database = Database::postgres().await;
+    let breaker = Breaker { percent: 50, floor: 0 };
+    database.push_blob("app", "stays").await;
+    database.leave_blobs(&["one", "two"]).await;
+    let mut first: Vec<Review> = database.due_blobs().await.into_iter().map(|(review, _)| review).collect();
+    let second = first.split_off(1);
+    let gate = hold(&database, "SELECT FROM gc_queue WHERE kind = 3 ORDER BY id1 LIMIT 1 FOR UPDATE").await;
+    let metadata = database.metadata.clone();
+    let first = begin_blocked(&database, async move { metadata.delete_unheld_blobs(first, breaker).await }).await;
+    let metadata = database.metadata.clone();
+    let second = begin_blocked(&database, async move { metadata.delete_unheld_blobs(second, breaker).await }).await;
+    gate.commit().await.unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), BlobsOutcome::Deleted(Deleted { count: 1, bytes: 3 }));
+    assert_eq!(second.await.unwrap().unwrap(), BlobsOutcome::Stopped);
 }

@@ -2,6 +2,7 @@
 
 use crate::content::{digest_of, image, manifest, repository, tagged};
 use crate::database::{Database, PROMISE};
+use crate::orders::{begin_blocked, hold};
 use longshore_metadata::{
     CommitOutcome, ComparedUsage, Error, MountOutcome, NamespaceUsage, PutInlineBlob, PutManifest, Quotas,
 };
@@ -176,4 +177,21 @@ async fn two_pushes_do_not_share_the_last_room(database: Database) {
         assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
         assert_eq!(database.usage("team").await, 4 * (round + 1));
     }
+}
+
+/// Both come when the other one has not ended, and stand at the namespace's row. Fails where that is not held from the first
+/// look on: then each adds up without the other.
+#[tokio::test]
+async fn two_pushes_that_meet_do_not_share_the_last_room() {
+    let database = Database::postgres().await;
+    let metadata = database.with_quota(8);
+    metadata.put_inline_blob(blob("team/a", "four")).await.unwrap();
+    let gate = hold(&database, "SELECT FROM namespace_usage FOR UPDATE").await;
+    let (first, second) = (metadata.clone(), metadata);
+    let first = begin_blocked(&database, async move { first.put_inline_blob(blob("team/a", "more")).await }).await;
+    let second = begin_blocked(&database, async move { second.put_inline_blob(blob("team/b", "much")).await }).await;
+    gate.commit().await.unwrap();
+    let outcomes = [first.await.unwrap(), second.await.unwrap()];
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    assert_eq!(database.usage("team").await, 8);
 }

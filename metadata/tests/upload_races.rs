@@ -112,3 +112,38 @@ async fn race_20_the_end_of_a_session_that_another_writer_has_taken_is_refused()
     assert_eq!(committing.await.unwrap().unwrap(), CommitOutcome::SessionLost);
     assert_eq!(database.inside.count("SELECT count(*) FROM blobs").await, 0);
 }
+
+/// The same of an object that is made for it. Fails where the session is looked up and not held: the other writer's object,
+/// with all that he has written, would be forgotten for one that nobody writes.
+#[tokio::test]
+async fn race_20_no_object_is_attached_to_a_session_that_another_writer_has_taken() {
+    let database = Database::postgres().await;
+    let address = database.open_upload("app").await;
+    let fence = database.claim(&address).await;
+    // What `claim_upload` does.
+    let writer = hold(&database, "UPDATE uploads SET fence = fence + 1").await;
+    let metadata = database.metadata.clone();
+    let attaching = async move { metadata.attach_object(address.id, fence, "objects/1", "files").await };
+    let attaching = begin_blocked(&database, attaching).await;
+    writer.commit().await.unwrap();
+    assert!(!attaching.await.unwrap().unwrap());
+    assert_eq!(database.inside.count("SELECT count(*) FROM objects").await, 0);
+}
+
+/// The blob is there already, and the session is about to end by that. Fails where a client is told that he has cancelled
+/// what was committed.
+#[tokio::test]
+async fn race_20_a_cancel_that_comes_while_its_session_ends_is_too_late() {
+    let database = Database::postgres().await;
+    database.upload_blob("old", "objects/1", "layer").await;
+    let commit = database.attached_upload("app", "objects/2", "layer").await;
+    let address = UploadAddress { repository: repository("app"), id: commit.id, principal: None };
+    let gate = hold(&database, "SELECT FROM repositories WHERE name = 'app' FOR UPDATE").await;
+    let committing = commit_blocked(&database, commit).await;
+    let metadata = database.metadata.clone();
+    let cancelling = begin_blocked(&database, async move { metadata.cancel_upload(address).await }).await;
+    gate.commit().await.unwrap();
+    assert_eq!(committing.await.unwrap().unwrap(), CommitOutcome::Committed);
+    assert!(!cancelling.await.unwrap().unwrap());
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/2"]);
+}

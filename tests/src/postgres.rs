@@ -81,10 +81,24 @@ impl Postgres {
     /// Creates an empty database and returns its URL, `postgres://postgres@127.0.0.1:PORT/NAME`.
     #[must_use]
     pub fn create_database(&self) -> String {
+        self.create("")
+    }
+
+    /// Creates a copy of the database at this URL, which nobody may have open, and returns its URL.
+    ///
+    /// # Panics
+    /// Where the URL is none of [`Postgres::create_database`].
+    #[must_use]
+    pub fn copy_database(&self, url: &str) -> String {
+        let (_, name) = url.rsplit_once('/').expect("a URL ends with the database's name");
+        self.create(&format!("TEMPLATE {name}"))
+    }
+
+    fn create(&self, options: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let server = format!("postgres://postgres@127.0.0.1:{}", self.port);
-        let statement = format!("CREATE DATABASE {name}");
+        let statement = format!("CREATE DATABASE {name} {options}");
         let mut psql = Command::new(postgres_program("psql"));
         run(psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", &statement]).arg(format!("{server}/postgres")));
         format!("{server}/{name}")

@@ -321,6 +321,7 @@ async fn immutable_tags_stay_unless_the_rule_says_so() {
             rules: Rules { retention, ..Rules::default() },
             metadata: place.metadata.clone(),
             storage: place.storage.clone(),
+            url: place.url.clone(),
             folder: tempfile::tempdir().unwrap(),
         };
         place.retain().await;
