@@ -16,7 +16,11 @@ on_both_engines!(
     a_session_that_ends_condemns_all_that_it_holds,
     no_two_writers_are_given_the_same_number,
     a_writer_that_was_given_no_numbers_gives_none_back,
+    a_checksum_is_of_the_tail_that_it_was_saved_with,
 );
+
+/// More than a signed number holds.
+const CHECKSUM: u64 = u64::MAX - 5;
 
 /// A session that its first writer has claimed.
 struct Session {
@@ -107,7 +111,7 @@ async fn a_whole_object_becomes_the_tail_of_one_in_parts(database: Database) {
     assert_eq!(session.condemned().await, ["parts"]);
 
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(190, parts(&[("a", 150)]), TailChange::Replaced).await);
+    assert!(session.save(190, parts(&[("a", 150)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert_eq!(session.holds().await, (text("others"), text("tail"), vec!["a".to_owned()]));
     assert_eq!(session.condemned().await, ["parts", "whole"]);
 }
@@ -116,7 +120,7 @@ async fn an_object_in_parts_becomes_the_blob(database: Database) {
     let mut session = Session::claimed(database).await;
     assert!(session.attach_object("parts").await);
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced).await);
+    assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert!(session.save(16, parts_from(2, &[("c", 8)]), TailChange::Gone).await);
     let claimed = session.claim().await;
     assert_eq!(claimed.multipart, parts(&[("b", 4), ("a", 4), ("c", 8)]), "in the order in which they came");
@@ -172,7 +176,7 @@ async fn a_session_that_ends_condemns_all_that_it_holds(database: Database) {
     let session = Session::claimed(database).await;
     assert!(session.attach_object("object").await);
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced).await);
+    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert!(session.attach_tail("tail of a writer that died").await);
     assert!(session.database.metadata.cancel_upload(session.address.clone()).await.unwrap());
     assert_eq!(session.condemned().await, ["object of upload-1", "tail", "tail of a writer that died"]);
@@ -211,6 +215,28 @@ async fn a_writer_that_was_given_no_numbers_gives_none_back(database: Database) 
     // Its writer has died, and the next one has too little for a part.
     session.claim().await;
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(9, parts(&[]), TailChange::Replaced).await);
+    assert!(session.save(9, parts(&[]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert_eq!(session.database.metadata.reserve_parts(session.address.id, session.fence, 1).await.unwrap(), Some(5));
+}
+
+async fn a_checksum_is_of_the_tail_that_it_was_saved_with(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("object").await);
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced { checksum: CHECKSUM }).await);
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("tail"), Some(CHECKSUM)));
+
+    // A replica of the release before saves another tail.
+    assert!(session.attach_tail("another").await);
+    let replaced =
+        session.database.inside.execute("UPDATE uploads SET tail_id = next_tail_id, next_tail_id = NULL", &[]);
+    replaced.await.unwrap();
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("another"), None));
+
+    assert!(session.attach_tail("ours").await);
+    assert!(session.save(10, parts(&[]), TailChange::Replaced { checksum: 7 }).await);
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("ours"), Some(7)));
 }
