@@ -23,6 +23,7 @@ mod room;
 mod s3;
 mod segment;
 mod tail;
+mod verify;
 mod write;
 
 pub use azure::azure_backend;
@@ -34,6 +35,7 @@ pub use parts::{SavedPart, SavedParts};
 pub use presigned::PresignedUrl;
 pub use s3::s3_backend;
 pub use tail::SavedTail;
+pub use verify::VerifiedUsage;
 pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::Seat;
@@ -50,7 +52,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream::BoxStream};
-use longshore_oci::Algorithm;
+use longshore_oci::{Algorithm, Digest};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// What can be read has to pass through memory.
@@ -157,6 +159,16 @@ impl RemoteStore {
         self.open(&self.flights, key, size, self.hot.admits(key, size))
     }
 
+    /// The same for an object of this digest: what comes from the caches was hashed, once.
+    pub async fn open_verified(&self, key: &ObjectKey, size: u64, digest: &Digest) -> ObjectReader {
+        let is_admitted = self.hot.admits(key, size);
+        if self.flights.may_use_caches(key, size, digest, is_admitted).await {
+            self.open(&self.flights, key, size, is_admitted)
+        } else {
+            self.open(&self.straight, key, size, false)
+        }
+    }
+
     /// Reads one range of an object from the store itself, past all caches.
     pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
         self.open(&self.straight, key, range.end, false).range(range, Delivery::Copied)
@@ -183,6 +195,11 @@ impl RemoteStore {
     /// What is kept on the disk of what was read; none where there is no such cache.
     pub fn disk_usage(&self) -> Option<DiskUsage> {
         self.disk.as_ref().map(DiskCache::usage)
+    }
+
+    /// What was found out of objects in memory and on the disk.
+    pub fn verified_usage(&self) -> VerifiedUsage {
+        self.flights.verified.usage()
     }
 
     /// Waits until the disk cache has looked through its folder and written all that it was given.
