@@ -148,6 +148,8 @@ pub struct UploadRecord {
     pub multipart: Option<Multipart>,
     /// The key of the object with the bytes that are in no part.
     pub tail_key: Option<String>,
+    /// Their checksum, where it was recorded.
+    pub tail_checksum: Option<u64>,
     /// Which writer holds the session.
     pub fence: i64,
 }
@@ -178,7 +180,10 @@ pub enum TailChange {
     /// They are where they were.
     Kept,
     /// They are in the object that was attached for them last.
-    Replaced,
+    Replaced {
+        /// Their checksum, by which the next writer sees whether they are what was sent.
+        checksum: u64,
+    },
     /// There are none any more.
     Gone,
 }

@@ -18,7 +18,11 @@ on_both_engines!(
     no_two_writers_are_given_the_same_number,
     a_writer_that_was_given_no_numbers_gives_none_back,
     what_is_begun_under_a_key_is_ended_by_a_session_or_a_tombstone,
+    a_checksum_is_of_the_tail_that_it_was_saved_with,
 );
+
+/// More than a signed number holds.
+const CHECKSUM: u64 = u64::MAX - 5;
 
 /// A session that its first writer has claimed.
 struct Session {
@@ -109,7 +113,7 @@ async fn a_whole_object_becomes_the_tail_of_one_in_parts(database: Database) {
     assert_eq!(session.condemned().await, ["parts"]);
 
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(190, parts(&[("a", 150)]), TailChange::Replaced).await);
+    assert!(session.save(190, parts(&[("a", 150)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert_eq!(session.holds().await, (text("others"), text("tail"), vec!["a".to_owned()]));
     assert_eq!(session.condemned().await, ["parts", "whole"]);
 }
@@ -118,7 +122,7 @@ async fn an_object_in_parts_becomes_the_blob(database: Database) {
     let mut session = Session::claimed(database).await;
     assert!(session.attach_object("parts").await);
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced).await);
+    assert!(session.save(11, parts(&[("b", 4), ("a", 4)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert!(session.save(16, parts_from(2, &[("c", 8)]), TailChange::Gone).await);
     let claimed = session.claim().await;
     assert_eq!(claimed.multipart, parts(&[("b", 4), ("a", 4), ("c", 8)]), "in the order in which they came");
@@ -174,7 +178,7 @@ async fn a_session_that_ends_condemns_all_that_it_holds(database: Database) {
     let session = Session::claimed(database).await;
     assert!(session.attach_object("object").await);
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced).await);
+    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert!(session.attach_tail("tail of a writer that died").await);
     assert!(session.database.metadata.cancel_upload(session.address.clone()).await.unwrap());
     assert_eq!(session.condemned().await, ["object of upload-1", "tail", "tail of a writer that died"]);
@@ -213,7 +217,7 @@ async fn a_writer_that_was_given_no_numbers_gives_none_back(database: Database) 
     // Its writer has died, and the next one has too little for a part.
     session.claim().await;
     assert!(session.attach_tail("tail").await);
-    assert!(session.save(9, parts(&[]), TailChange::Replaced).await);
+    assert!(session.save(9, parts(&[]), TailChange::Replaced { checksum: CHECKSUM }).await);
     assert_eq!(session.database.metadata.reserve_parts(session.address.id, session.fence, 1).await.unwrap(), Some(5));
 }
 
@@ -228,4 +232,26 @@ async fn what_is_begun_under_a_key_is_ended_by_a_session_or_a_tombstone(database
     // An object that is whole has no use for what else was begun there.
     assert_eq!(database.metadata.commit_upload(commit).await.unwrap(), CommitOutcome::Committed);
     assert_eq!(known().await, HashSet::from(["objects/2".to_owned()]));
+}
+
+async fn a_checksum_is_of_the_tail_that_it_was_saved_with(database: Database) {
+    let mut session = Session::claimed(database).await;
+    assert!(session.attach_object("object").await);
+    assert!(session.attach_tail("tail").await);
+    assert!(session.save(9, parts(&[("a", 8)]), TailChange::Replaced { checksum: CHECKSUM }).await);
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("tail"), Some(CHECKSUM)));
+
+    // A replica of the release before saves another tail.
+    assert!(session.attach_tail("another").await);
+    let replaced =
+        session.database.inside.execute("UPDATE uploads SET tail_id = next_tail_id, next_tail_id = NULL", &[]);
+    replaced.await.unwrap();
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("another"), None));
+
+    assert!(session.attach_tail("ours").await);
+    assert!(session.save(10, parts(&[]), TailChange::Replaced { checksum: 7 }).await);
+    let claimed = session.claim().await;
+    assert_eq!((claimed.tail_key, claimed.tail_checksum), (text("ours"), Some(7)));
 }

@@ -90,6 +90,7 @@ async fn a_new_session_has_nothing_yet(database: Database) {
         object_key: None,
         multipart: None,
         tail_key: None,
+        tail_checksum: None,
         fence: 0,
     };
     assert_eq!(find(&database, &address).await, Some(record));
@@ -141,6 +142,7 @@ async fn progress_is_found_again(database: Database) {
         object_key: Some("objects/1".to_owned()),
         multipart: None,
         tail_key: None,
+        tail_checksum: None,
         fence,
     };
     assert_eq!(find(&database, &address).await, Some(expected.clone()));

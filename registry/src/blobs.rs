@@ -12,6 +12,7 @@ use std::{ops::Range, time::Duration};
 pub struct Blob {
     /// In bytes.
     pub size: u64,
+    digest: Digest,
     content: Content,
 }
 
@@ -48,14 +49,17 @@ impl Registry {
                 longshore_metadata::Error::Damaged { table: "objects", reason: format!("{error}") }
             })?),
         };
-        Ok(Blob { size: record.size, content })
+        Ok(Blob { size: record.size, digest: *digest, content })
     }
 
     /// Opens a blob. All of it is there when this returns.
     pub async fn open_blob(&self, blob: &Blob) -> Result<BlobReader> {
         match &blob.content {
             Content::Inline(bytes) => Ok(BlobReader::Inline(bytes.clone())),
-            Content::Object(key) => Ok(BlobReader::Object(Box::new(self.storage.open_object(key, blob.size).await?))),
+            Content::Object(key) => {
+                let object = self.storage.open_object(key, blob.size, &blob.digest).await?;
+                Ok(BlobReader::Object(Box::new(object)))
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use crate::{Error, Registry, Result};
 use longshore_metadata::{Multipart, TailChange, UploadId, UploadPart, UploadRecord};
 use longshore_oci::Algorithm;
 use longshore_storage::{
-    BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SMALLEST_PART, SavedPart, SavedParts, Storage,
+    BlobHasher, Durable, Layout, ObjectKey, ObjectWriter, SMALLEST_PART, SavedPart, SavedParts, SavedTail, Storage,
 };
 use std::ops::Range;
 
@@ -29,9 +29,11 @@ impl Resting {
         let multipart = record.multipart.clone();
         let (upload, parts) = multipart.map(|multipart| (multipart.upload, multipart.parts)).unzip();
         let parts = parts.unwrap_or_default().into_iter().map(saved_part).collect();
+        let tail = key_of(&record.tail_key).map_err(damaged)?;
+        let tail = tail.map(|key| SavedTail { key, checksum: record.tail_checksum });
         Ok(Some(Self {
             key: key_of(&record.object_key).map_err(damaged)?,
-            parts: SavedParts { upload, parts, tail: key_of(&record.tail_key).map_err(damaged)?, numbers: 0..0 },
+            parts: SavedParts { upload, parts, tail, numbers: 0..0 },
             hash: record.hash_state.clone(),
             length: record.received,
         }))
@@ -54,7 +56,8 @@ impl Resting {
     }
 
     fn lost(&self) -> Error {
-        let key = self.key.clone().or_else(|| self.parts.tail.clone()).unwrap_or_else(ObjectKey::random);
+        let tail = self.parts.tail.as_ref().map(|tail| tail.key.clone());
+        let key = self.key.clone().or(tail).unwrap_or_else(ObjectKey::random);
         longshore_storage::Error::UploadLost { key }.into()
     }
 
@@ -78,7 +81,8 @@ impl Resting {
         if !is_attached {
             return Err(Error::UploadBusy { id });
         }
-        let tail = self.key.clone().or_else(|| self.parts.tail.clone());
+        let whole = self.key.clone().map(|key| SavedTail { key, checksum: None });
+        let tail = whole.or_else(|| self.parts.tail.clone());
         let saved = SavedParts { tail, ..SavedParts::default() };
         Ok(storage.resume(next, hasher, self.length, saved).await?)
     }
@@ -114,9 +118,9 @@ impl Changed {
         let gone = if had_tail { TailChange::Gone } else { TailChange::Kept };
         match durable {
             Layout::Whole => Self { tail: gone, ..Self::NOTHING },
-            Layout::Parts { upload, new, has_tail, unused } => {
+            Layout::Parts { upload, new, tail_checksum, unused } => {
                 let parts = new.into_iter().map(upload_part).collect();
-                let tail = if has_tail { TailChange::Replaced } else { gone };
+                let tail = tail_checksum.map_or(gone, |checksum| TailChange::Replaced { checksum });
                 Self { multipart: Some(Multipart { upload, parts }), next_part: unused, tail }
             }
         }

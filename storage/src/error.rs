@@ -83,8 +83,8 @@ pub enum Error {
         /// What to change.
         advice: &'static str,
     },
-    /// The parts of the object are not there any more: the upload cannot be gone on with.
-    #[error("the parts of object {key} are gone")]
+    /// The parts of the object are not there any more, or its tail is damaged: the upload cannot be gone on with.
+    #[error("what was uploaded of object {key} is gone or damaged")]
     UploadLost {
         /// The key.
         key: ObjectKey,

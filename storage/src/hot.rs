@@ -142,6 +142,11 @@ impl HotSegments {
         reads >= reads_needed
     }
 
+    /// Whether the segment is in memory.
+    pub(crate) fn holds(&self, key: &ObjectKey, number: u64) -> bool {
+        self.segments.contains_key(&(key.clone(), number))
+    }
+
     /// The segment, if it is in memory.
     pub(crate) async fn get(&self, key: &ObjectKey, number: u64) -> Option<Bytes> {
         self.segments.get(&(key.clone(), number)).await

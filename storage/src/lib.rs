@@ -29,7 +29,7 @@ pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
 pub use remote::{
     Backend, BegunUpload, DiskUsage, LEAST_TO_READ, Layout, PresignedUrl, RemoteStore, RemoteWriter, SMALLEST_PART,
-    SavedPart, SavedParts, Step, azure_backend, gcs_backend, memory_backend, s3_backend,
+    SavedPart, SavedParts, SavedTail, Step, VerifiedUsage, azure_backend, gcs_backend, memory_backend, s3_backend,
 };
 pub use storage::{ObjectWriter, Storage};
 pub use write::{Durable, FileWriter, GATHER};

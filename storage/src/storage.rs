@@ -3,6 +3,7 @@
 use crate::{
     BegunUpload, BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings,
     ObjectKey, ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    VerifiedUsage,
 };
 use bytes::Bytes;
 use futures_util::{
@@ -10,7 +11,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use longshore_config::Storage as Settings;
-use longshore_oci::Algorithm;
+use longshore_oci::{Algorithm, Digest};
 use std::{ops::Range, time::Duration};
 
 /// All objects of a registry. Cheap to clone.
@@ -118,11 +119,12 @@ impl Storage {
         }
     }
 
-    /// Opens an object for reading; `size` is what the database has recorded.
-    pub async fn open_object(&self, key: &ObjectKey, size: u64) -> Result<ObjectReader> {
+    /// Opens an object for reading; size and digest are what the database has recorded. By the digest it is seen whether a
+    /// cache of an object store's objects holds what it should.
+    pub async fn open_object(&self, key: &ObjectKey, size: u64, digest: &Digest) -> Result<ObjectReader> {
         match self {
             Self::Files(files) => files.open_object(key, size).await,
-            Self::Remote(store) => Ok(store.open_object(key, size).await),
+            Self::Remote(store) => Ok(store.open_verified(key, size, digest).await),
         }
     }
 
@@ -288,6 +290,14 @@ impl Storage {
         match self {
             Self::Files(_) => None,
             Self::Remote(store) => store.disk_usage(),
+        }
+    }
+
+    /// What was found out of an object store's objects in memory and on the disk; none where objects are files.
+    pub fn verified_usage(&self) -> Option<VerifiedUsage> {
+        match self {
+            Self::Files(_) => None,
+            Self::Remote(store) => Some(store.verified_usage()),
         }
     }
 

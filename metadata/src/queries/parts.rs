@@ -12,6 +12,7 @@ statements! {
     NAME_UPLOAD = "UPDATE uploads SET backend_upload = $2, next_part = COALESCE($3, next_part) WHERE id = $1";
     RESERVE = "UPDATE uploads SET next_part = next_part + $3 WHERE id = $1 AND fence = $2 RETURNING next_part";
     SET_NEXT_TAIL = "UPDATE uploads SET next_tail_id = $2 WHERE id = $1";
+    SET_TAIL_CRC = "UPDATE objects SET tail_crc = $2 WHERE id = $1";
     REPLACE_TAIL = "UPDATE uploads SET tail_id = next_tail_id, next_tail_id = NULL WHERE id = $1";
     DROP_TAIL = "UPDATE uploads SET tail_id = NULL WHERE id = $1";
     GO_ON_AFTER = "UPDATE uploads SET tail_id = object_id, object_id = $2 WHERE id = $1 AND received > 0 \
@@ -61,7 +62,8 @@ pub(super) async fn save(connection: &mut Connection, progress: &SaveProgress) -
     }
     match progress.tail {
         TailChange::Kept => {}
-        TailChange::Replaced => {
+        TailChange::Replaced { checksum } => {
+            batch.add(SET_TAIL_CRC).bind(objects.next_tail_id).bind(checksum.cast_signed());
             batch.add(REPLACE_TAIL).bind(id);
         }
         TailChange::Gone => {

@@ -20,7 +20,7 @@ statements! {
     // those of the tail.
     FIND = "SELECT u.received, u.hash_state, u.staged, CASE WHEN u.backend_upload IS NOT NULL \
             OR u.received > 0 AND COALESCE(octet_length(u.staged), 0) = 0 AND u.tail_id IS NULL THEN o.key END \
-            AS object_key, u.backend_upload, t.key AS tail_key, u.fence FROM uploads u \
+            AS object_key, u.backend_upload, t.key AS tail_key, t.tail_crc, u.fence FROM uploads u \
         JOIN repositories r ON r.id = u.repository_id LEFT JOIN objects o ON o.id = u.object_id \
         LEFT JOIN objects t ON t.id = u.tail_id \
         WHERE u.id = $1 AND r.name = $2 AND u.principal IS NOT DISTINCT FROM $3 \
@@ -56,6 +56,7 @@ struct UploadRow {
     object_key: Option<String>,
     backend_upload: Option<String>,
     tail_key: Option<String>,
+    tail_crc: Option<i64>,
     fence: i64,
 }
 
@@ -79,6 +80,7 @@ async fn select_upload(connection: &mut Connection, address: &UploadAddress) -> 
         object_key: row.object_key,
         multipart,
         tail_key: row.tail_key,
+        tail_checksum: row.tail_crc.map(i64::cast_unsigned),
         fence: row.fence,
     }))
 }

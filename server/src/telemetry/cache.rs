@@ -35,6 +35,12 @@ impl Collector for CacheMetrics {
         numbers.gauge("longshore_hot_cache_bytes", "Memory of segments of objects", hot.bytes)?;
         numbers.gauge("longshore_hot_cache_capacity_bytes", "What hot_cache_bytes never exceeds", hot.capacity)?;
         numbers.counter("longshore_hot_cache_segments_read", "Segments read into memory", hot.segments_read)?;
+        if let Some(verified) = self.segments.verified_usage() {
+            let about = "Objects in memory and on the local disk that were hashed, and were what their digest says";
+            numbers.counter("longshore_object_cache_verified", about, verified.objects)?;
+            let about = "Objects there that were not, and segments that came damaged later: dropped, and fetched again";
+            numbers.counter("longshore_object_cache_damaged", about, verified.damaged)?;
+        }
         let Some(disk) = self.segments.disk_usage() else { return Ok(()) };
         numbers.gauge("longshore_disk_cache_bytes", "Segments of objects on a local disk", disk.bytes)?;
         numbers.gauge("longshore_disk_cache_capacity_bytes", "What disk_cache_bytes never exceeds", disk.capacity)?;

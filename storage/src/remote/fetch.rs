@@ -120,6 +120,11 @@ impl Coming {
         let mut segments = pin!(disk.read(&key, size, held.clone()));
         while let Some(bytes) = segments.next().await {
             self.filling = bytes;
+            if !self.is_right().await {
+                disk.forget(&key, size);
+                self.filling = Vec::new();
+                break;
+            }
             self.land().await;
         }
         if self.number < held.end {
@@ -137,12 +142,12 @@ impl Coming {
         let pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
         let mut answer = Answer::new(pieces);
         while let Some(piece) = answer.next(&self.held.key).await? {
-            self.take(&piece).await;
+            self.take(&piece).await?;
         }
         if self.position() >= end { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
     }
 
-    async fn take(&mut self, mut piece: &[u8]) {
+    async fn take(&mut self, mut piece: &[u8]) -> Result<(), Error> {
         while !piece.is_empty() && !self.senders.is_empty() {
             let range = segment(self.number, self.held.size);
             let length = usize::try_from(range.end - range.start).unwrap_or_default();
@@ -152,13 +157,25 @@ impl Coming {
             let (taken, left) = piece.split_at(piece.len().min(length - self.filling.len()));
             self.filling.extend_from_slice(taken);
             piece = left;
-            if self.filling.len() == length
-                && let Some(bytes) = self.land().await
+            if self.filling.len() < length {
+                continue;
+            }
+            if !self.is_right().await {
+                self.filling.clear();
+                return Err(failed(&self.held.key, "it came damaged"));
+            }
+            if let Some(bytes) = self.land().await
                 && let Some(disk) = &self.held.flights.disk
             {
                 disk.offer(&self.held.key, self.number - 1, self.held.size, &bytes);
             }
         }
+        Ok(())
+    }
+
+    /// Whether a segment that has come is what it must be, as far as that is known.
+    async fn is_right(&self) -> bool {
+        self.held.flights.verified.is_right(&self.held.key, self.number, &self.filling).await
     }
 
     /// Hands a whole segment to all who wait for it.
@@ -261,9 +278,9 @@ mod tests {
             let charges = seat.held.flights.charge_now(&seat.held, 0..3);
             let mut coming = Coming::new(seat.held.clone(), 0, seat.held.begin(0..3), charges);
             for _ in 0..landed {
-                coming.take(&[7; MIB as usize]).await;
+                coming.take(&[7; MIB as usize]).await.unwrap();
             }
-            coming.take(&[7; 5]).await;
+            coming.take(&[7; 5]).await.unwrap();
             let dies = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
                 // As far as it gets in `land` without telling.
                 let charge = coming.charges.pop_front().unwrap();

@@ -217,6 +217,11 @@ impl Flight {
         spare
     }
 
+    /// Lets go of all segments that are held.
+    pub(super) fn let_go_of_all(&self) {
+        self.state().slots.retain(|_, slot| matches!(slot, Slot::Coming(_)));
+    }
+
     /// Lets go of a segment that is held.
     pub(super) fn let_go(&self, number: u64) {
         let mut state = self.state();

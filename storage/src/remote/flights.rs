@@ -1,6 +1,6 @@
 //! All objects that somebody reads from the object store now.
 
-use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room};
+use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room, verify::Verified};
 use crate::{Error, ObjectKey, Result, hot::HotSegments};
 use std::{
     collections::HashMap,
@@ -25,6 +25,7 @@ pub(crate) struct Flights {
     pub(super) pace: Pace,
     pub(super) first_byte: FirstByte,
     pub(super) disk: Option<DiskCache>,
+    pub(super) verified: Verified,
     turns: Semaphore,
     flights: Mutex<HashMap<Name, Known>>,
 }
@@ -42,7 +43,17 @@ impl Flights {
     pub(super) fn new(backend: Arc<dyn Backend>, hot: HotSegments, disk: Option<DiskCache>) -> Self {
         let room = Room::new(&hot);
         let (pace, first_byte) = (Pace::default(), FirstByte::default());
-        Self { backend, hot, room, pace, first_byte, disk, turns: Semaphore::new(REQUESTS), flights: Mutex::default() }
+        Self {
+            backend,
+            hot,
+            room,
+            pace,
+            first_byte,
+            disk,
+            verified: Verified::default(),
+            turns: Semaphore::new(REQUESTS),
+            flights: Mutex::default(),
+        }
     }
 
     /// The right to ask the store for something.
@@ -61,6 +72,13 @@ impl Flights {
     /// All of them.
     pub(super) fn now(&self) -> Vec<Arc<Flight>> {
         self.flights().values().map(|known| known.flight.clone()).collect()
+    }
+
+    /// Lets go of what is held of an object for those who read it now.
+    pub(super) fn let_go(&self, key: &ObjectKey, size: u64) {
+        if let Some(known) = self.flights().get(&(key.clone(), size)) {
+            known.flight.let_go_of_all();
+        }
     }
 
     /// Joins those who read the object.

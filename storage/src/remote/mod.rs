@@ -22,6 +22,8 @@ mod retry_after;
 mod room;
 mod s3;
 mod segment;
+mod tail;
+mod verify;
 mod write;
 
 pub use azure::azure_backend;
@@ -32,6 +34,8 @@ pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
 pub use presigned::PresignedUrl;
 pub use s3::s3_backend;
+pub use tail::SavedTail;
+pub use verify::VerifiedUsage;
 pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::Seat;
@@ -40,6 +44,7 @@ pub(crate) use object::RemoteObject;
 use budget::UploadMemory;
 use disk::DiskCache;
 use flights::Flights;
+use tail::Check;
 
 use crate::{
     BlobHasher, Delivery, DocumentName, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result,
@@ -47,7 +52,7 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream::BoxStream};
-use longshore_oci::Algorithm;
+use longshore_oci::{Algorithm, Digest};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// What can be read has to pass through memory.
@@ -112,6 +117,10 @@ impl RemoteStore {
     }
 
     /// Goes on with an object after its first `length` bytes, of which all that are not in parts are in its tail.
+    ///
+    /// # Errors
+    /// [`Error::UploadLost`] where bytes are missing, or the tail lies damaged at the store; [`Error::Backend`] where it
+    /// came damaged, or the store fails.
     pub async fn resume(
         &self,
         key: ObjectKey,
@@ -119,30 +128,26 @@ impl RemoteStore {
         length: u64,
         saved: SavedParts,
     ) -> Result<RemoteWriter> {
-        let tail = saved.tail.clone();
-        let (written, mut read) = (hasher.digest(), BlobHasher::new(hasher.algorithm()));
+        let (tail, written) = (saved.tail.clone(), hasher.clone());
         let mut writer = self.writer(key, hasher, saved);
         let in_parts = writer.length();
-        match tail {
-            Some(tail) => {
-                let look = |bytes: &[u8]| {
-                    if in_parts == 0 {
-                        read.update(bytes);
-                    }
-                };
-                writer.take_tail(&tail, length.saturating_sub(in_parts), look).await?;
-                // The hash has seen all of it: what is missing or another now nobody would notice later.
-                if writer.length() != length {
-                    return Err(Error::Backend { key: tail, reason: "its answer broke off".to_owned() });
-                }
-                if in_parts == 0 && read.digest() != written {
-                    return Err(Error::Backend { key: tail, reason: "its bytes are not those written".to_owned() });
-                }
-            }
-            None if in_parts != length => return Err(Error::UploadLost { key: writer.key().clone() }),
-            None => {}
+        let Some(tail) = tail else {
+            let is_all = in_parts == length;
+            return if is_all { Ok(writer) } else { Err(Error::UploadLost { key: writer.key().clone() }) };
+        };
+        let in_tail = length.saturating_sub(in_parts);
+        let check = || Check::new(&tail, in_parts, &written);
+        let mut first = check();
+        writer.take_tail(&tail.key, in_tail, |bytes| first.look(bytes)).await?;
+        if writer.length() != length {
+            return Err(Error::Backend { key: tail.key, reason: "its answer broke off".to_owned() });
         }
-        Ok(writer)
+        if first.is_passed() {
+            return Ok(writer);
+        }
+        // What it has sent of them is in parts that nobody will name.
+        drop(writer);
+        Err(tail::judge(&*self.backend, tail.key.clone(), in_tail, check()).await)
     }
 
     fn writer(&self, key: ObjectKey, hasher: BlobHasher, saved: SavedParts) -> RemoteWriter {
@@ -152,6 +157,16 @@ impl RemoteStore {
     /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
         self.open(&self.flights, key, size, self.hot.admits(key, size))
+    }
+
+    /// The same for an object of this digest: what comes from the caches was hashed, once.
+    pub async fn open_verified(&self, key: &ObjectKey, size: u64, digest: &Digest) -> ObjectReader {
+        let is_admitted = self.hot.admits(key, size);
+        if self.flights.may_use_caches(key, size, digest, is_admitted).await {
+            self.open(&self.flights, key, size, is_admitted)
+        } else {
+            self.open(&self.straight, key, size, false)
+        }
     }
 
     /// Reads one range of an object from the store itself, past all caches.
@@ -180,6 +195,11 @@ impl RemoteStore {
     /// What is kept on the disk of what was read; none where there is no such cache.
     pub fn disk_usage(&self) -> Option<DiskUsage> {
         self.disk.as_ref().map(DiskCache::usage)
+    }
+
+    /// What was found out of objects in memory and on the disk.
+    pub fn verified_usage(&self) -> VerifiedUsage {
+        self.flights.verified.usage()
     }
 
     /// Waits until the disk cache has looked through its folder and written all that it was given.

@@ -1,6 +1,6 @@
 //! The parts of one object: those that earlier writers saved, and those that this one sends.
 
-use super::{Backend, SMALLEST_PART};
+use super::{Backend, SMALLEST_PART, SavedTail};
 use crate::{Error, ObjectKey, Result};
 use bytes::Bytes;
 use std::{mem, ops::Range, sync::Arc};
@@ -23,8 +23,8 @@ pub struct SavedParts {
     pub upload: Option<String>,
     /// Its parts, in order.
     pub parts: Vec<SavedPart>,
-    /// The object with the bytes after them.
-    pub tail: Option<ObjectKey>,
+    /// Where the bytes after them are.
+    pub tail: Option<SavedTail>,
     /// Numbers for new parts, see [`RemoteWriter::lacks_numbers`](super::RemoteWriter::lacks_numbers): a tail that is
     /// enough for parts may have to be sent while it is read.
     pub numbers: Range<u32>,

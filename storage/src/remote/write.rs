@@ -9,6 +9,7 @@ use super::{
     budget::{Charge, Granted, Turn, UploadMemory},
     parts::{Parts, SavedPart, SavedParts},
     segment::{SEGMENT, Segment},
+    tail,
 };
 use crate::{BlobHasher, Durable, Error, ObjectKey, Result};
 use bytes::Bytes;
@@ -28,8 +29,8 @@ pub enum Layout {
         upload: String,
         /// The parts that are new, in order.
         new: Vec<SavedPart>,
-        /// Whether there are bytes after them, in a tail.
-        has_tail: bool,
+        /// CRC-64/NVME of the bytes after them, where there are any: those are in a tail.
+        tail_checksum: Option<u64>,
         /// The first of its numbers that this writer has begun no part with; none where it was given none.
         unused: Option<u32>,
     },
@@ -314,11 +315,12 @@ impl RemoteWriter {
     ///
     /// `tail` is a key that was never used, for a writer that [needs](Self::needs_tail) one.
     pub async fn save(&mut self, tail: Option<ObjectKey>) -> Result<Durable> {
-        let has_tail = tail.is_some();
+        let mut tail_checksum = None;
         if self.parts.is_empty() {
             self.put_whole().await?;
         } else if let Some(tail) = tail {
             let bytes = self.take_pending().await?;
+            tail_checksum = Some(tail::checksum(&bytes).await?);
             self.backend.put(&tail, bytes).await?;
         } else if self.pending() > 0 {
             self.send_part().await?;
@@ -326,7 +328,7 @@ impl RemoteWriter {
         self.parts.wait(0).await?;
         let hasher = self.hash().await?;
         let layout = match self.parts.new_parts() {
-            Some((upload, new)) => Layout::Parts { upload, new, has_tail, unused: self.parts.unused_number() },
+            Some((upload, new)) => Layout::Parts { upload, new, tail_checksum, unused: self.parts.unused_number() },
             None => Layout::Whole,
         };
         Ok(Durable { length: self.length, hasher, layout })

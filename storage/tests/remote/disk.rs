@@ -17,7 +17,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A process on this backend, with as little memory as there can be, so that nothing is kept in it, and this folder.
-async fn start(backend: &Arc<Faulty>, folder: &Path) -> RemoteStore {
+pub(crate) async fn start(backend: &Arc<Faulty>, folder: &Path) -> RemoteStore {
     let store = RemoteStore::new(backend.clone(), 0, 0).with_disk_cache(folder, 256 * MIB as u64).unwrap();
     store.settle_disk().await;
     store
@@ -45,7 +45,7 @@ fn usage(store: &RemoteStore) -> DiskUsage {
     store.disk_usage().unwrap()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for part in fs::read_dir(folder.join("segments")).unwrap() {
         files.extend(fs::read_dir(part.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
@@ -55,7 +55,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What lies in a folder at this moment: what a process that is killed now leaves behind.
-fn left_behind(folder: &Path) -> TempDir {
+pub(crate) fn left_behind(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in files(folder) {
         let to = copy.path().join(file.strip_prefix(folder).unwrap());

@@ -4,11 +4,16 @@
 use crate::{
     MIB, bytes,
     faulty::{Fault, Faulty},
+    minio::minio,
     read, store,
     uploads::Session,
 };
 use longshore_oci::Algorithm;
 use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore, Storage, memory_backend};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 /// Sizes that take every way: a whole object, its end as a tail, parts, a tail after parts.
 const CHUNKS: [usize; 4] = [2 * MIB, 7 * MIB, 20 * MIB, MIB];
@@ -92,19 +97,46 @@ async fn a_writer_whose_part_was_refused_takes_all_back() {
     assert!(backend.uploads(&key).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_tail_that_does_not_come_whole_is_not_gone_on_with() {
-    let backend = Faulty::new(memory_backend());
-    let store = store(backend.clone());
-    let mut session = Session::default();
-    append(&store, &mut session, &bytes(2 * MIB)).await.unwrap();
-    for fault in [Fault::Truncated(MIB), Fault::Flipped(MIB + 5)] {
-        backend.plan(move |_, name| if name == "read" { fault } else { Fault::None });
-        let refused = append(&store, &mut session, &bytes(MIB)).await;
-        assert!(matches!(refused, Err(Error::Backend { .. })), "{fault:?}: {refused:?}");
+/// What becomes of the first so many reads.
+fn reads(count: usize, fault: Fault) -> impl Fn(usize, &'static str) -> Fault {
+    let left = AtomicUsize::new(count);
+    move |_, name| {
+        let is_one = name == "read" && left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        if is_one { fault } else { Fault::None }
     }
-    backend.plan(|_, _| Fault::None);
-    append(&store, &mut session, &bytes(MIB)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tail_that_does_not_come_as_it_was_written_is_not_gone_on_with_in_memory() {
+    a_tail_that_does_not_come_as_it_was_written_is_not_gone_on_with(memory_backend()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_that_does_not_come_as_it_was_written_is_not_gone_on_with_on_s3() {
+    a_tail_that_does_not_come_as_it_was_written_is_not_gone_on_with(minio()).await;
+}
+
+async fn a_tail_that_does_not_come_as_it_was_written_is_not_gone_on_with(inner: Arc<dyn Backend>) {
+    let backend = Faulty::new(inner);
+    let store = store(backend.clone());
+    // All of the upload, and what comes after its parts.
+    for begin in [2 * MIB, 20 * MIB] {
+        let (mut session, whole) = (Session::default(), bytes(begin + MIB));
+        append(&store, &mut session, &whole[..begin]).await.unwrap();
+        for fault in [Fault::Truncated(MIB), Fault::Flipped(MIB + 5)] {
+            backend.plan(reads(1, fault));
+            let refused = append(&store, &mut session, &whole[begin..]).await;
+            assert!(matches!(refused, Err(Error::Backend { .. })), "{begin} {fault:?}: {refused:?}");
+        }
+        // It lies damaged at the store, as far as anybody can tell.
+        backend.plan(reads(usize::MAX, Fault::Flipped(MIB + 5)));
+        let lost = append(&store, &mut session, &whole[begin..]).await;
+        assert!(matches!(lost, Err(Error::UploadLost { .. })), "{begin}: {lost:?}");
+        backend.plan(|_, _| Fault::None);
+        append(&store, &mut session, &whole[begin..]).await.unwrap();
+        let (key, size) = (finish(&store, &mut session).await.unwrap(), whole.len() as u64);
+        assert!(read(&store, &key, size, 0..size).await == whole, "{begin}");
+    }
 }
 
 /// Whether there is a mark is not known then, and it must not be written over.

@@ -12,6 +12,7 @@ mod minio;
 mod patience;
 mod reads;
 mod uploads;
+mod verified;
 mod weightless;
 
 use futures_util::TryStreamExt;

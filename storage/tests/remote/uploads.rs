@@ -5,7 +5,7 @@ use bytes::Bytes;
 use longshore_oci::{Algorithm, Digest};
 use longshore_storage::{
     Backend, BlobHasher, Error, Layout, ObjectKey, RemoteStore, RemoteWriter, SMALLEST_PART, SavedPart, SavedParts,
-    Step, memory_backend,
+    SavedTail, Step, memory_backend,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Session {
             return store.resume(key, hasher, self.length, saved).await;
         }
         // Whole so far: it becomes the tail of the next.
-        saved.tail = Some(key);
+        saved.tail = Some(SavedTail { key, checksum: None });
         store.resume(ObjectKey::random(), hasher, self.length, saved).await
     }
 
@@ -56,9 +56,10 @@ impl Session {
         self.key = Some(writer.key().clone());
         self.length = durable.length;
         self.hash = Some(durable.hasher.save());
-        self.saved.tail = tail;
-        if let Layout::Parts { upload, new, has_tail, unused } = durable.layout {
-            assert_eq!(has_tail, self.saved.tail.is_some());
+        self.saved.tail = None;
+        if let Layout::Parts { upload, new, tail_checksum, unused } = durable.layout {
+            assert_eq!(tail_checksum.is_some(), tail.is_some());
+            self.saved.tail = tail.map(|key| SavedTail { key, checksum: tail_checksum });
             self.saved.upload = Some(upload);
             self.next_part = unused.unwrap();
             self.saved.parts.extend(new);
@@ -186,7 +187,8 @@ async fn a_long_tail_is_taken_up_in_little_memory() {
     let (key, tail) = (ObjectKey::random(), ObjectKey::random());
     let upload = backend.begin(&key).await.unwrap();
     // After so many parts the next ones are larger, and so is the tail. (This store takes parts of any size.)
-    let mut saved = SavedParts { upload: Some(upload.clone()), tail: Some(tail.clone()), ..SavedParts::default() };
+    let mut saved = SavedParts { upload: Some(upload.clone()), ..SavedParts::default() };
+    saved.tail = Some(SavedTail { key: tail.clone(), checksum: None });
     for number in 0..3000 {
         let name = backend.put_part(&key, &upload, number, vec![Bytes::from_static(b"x")]).await.unwrap();
         saved.parts.push(SavedPart { number, name, size: 1 });
