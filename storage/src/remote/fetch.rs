@@ -2,7 +2,7 @@
 
 use super::{
     disk::DiskCache,
-    flight::{Failure, Landing, Run},
+    flight::{Failure, Landed, Landing, Run},
     flights::Held,
     room,
 };
@@ -14,7 +14,10 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use std::{collections::VecDeque, pin::pin, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// A store that sends nothing for so long in the middle of an answer is asked again for the rest.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -128,7 +131,9 @@ impl Coming {
         let held = self.disk.as_ref().and_then(|disk| disk.first_held(&self.held.key, size, later));
         let end = segment(held.unwrap_or(self.end()) - 1, size).end;
         let flights = self.held.flights.clone();
-        let _turn = flights.turn(room::PATIENCE).await?;
+        let turn = flights.turn(Instant::now() + room::PATIENCE).await;
+        let _turn = turn.ok_or(Error::ReadersOverloaded)?;
+        self.tell_asked();
         let mut pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
         while let Some(piece) = next(&mut pieces, &self.held.key).await? {
             self.take(&piece).await;
@@ -168,10 +173,17 @@ impl Coming {
         Some(bytes)
     }
 
+    /// Tells those who wait that it is up to the store now.
+    fn tell_asked(&self) {
+        for sender in &self.senders {
+            sender.send_replace(Landing::Asked);
+        }
+    }
+
     /// Tells those who wait for the next segment what became of it. It is ours to give up until they have been told.
-    fn tell(&mut self, outcome: Result<Bytes, Failure>) {
+    fn tell(&mut self, outcome: Landed) {
         if let Some(sender) = self.senders.front() {
-            sender.send_replace(Some(outcome));
+            sender.send_replace(Landing::Landed(outcome));
         }
         self.senders.pop_front();
         self.number += 1;

@@ -32,8 +32,19 @@ pub(super) enum Failure {
     NoRoom,
 }
 
-/// What becomes of a segment; none while it is on its way.
-pub(super) type Landing = Option<Result<Bytes, Failure>>;
+/// What a segment came to.
+pub(super) type Landed = Result<Bytes, Failure>;
+
+/// What becomes of a segment.
+#[derive(Debug, Clone)]
+pub(super) enum Landing {
+    /// It waits for memory, or for its turn at the store.
+    Waiting,
+    /// The store is asked for it.
+    Asked,
+    /// It is there, or will not come.
+    Landed(Landed),
+}
 
 /// An object that somebody reads.
 #[derive(Debug)]
@@ -170,7 +181,7 @@ impl Flight {
             if state.slots.contains_key(&number) {
                 break;
             }
-            let (sender, receiver) = watch::channel(None);
+            let (sender, receiver) = watch::channel(Landing::Waiting);
             state.slots.insert(number, Slot::Coming(receiver));
             senders.push(sender);
         }

@@ -1,16 +1,15 @@
 //! All objects that somebody reads from the object store now.
 
 use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room};
-use crate::{Error, ObjectKey, Result, hot::HotSegments};
+use crate::{ObjectKey, hot::HotSegments};
 use std::{
     collections::HashMap,
     ops::{Deref, Range},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 /// So many reads are asked of the store at a time: each has buffers that the budget does not count.
@@ -45,13 +44,9 @@ impl Flights {
         Self { backend, hot, room, pace, first_byte, disk, turns: Semaphore::new(REQUESTS), flights: Mutex::default() }
     }
 
-    /// The right to ask the store for something.
-    ///
-    /// # Errors
-    /// [`Error::ReadersOverloaded`] where others keep it busy for longer than this.
-    pub(super) async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>> {
-        let turn = timeout(patience, self.turns.acquire()).await.map_err(|_| Error::ReadersOverloaded)?;
-        turn.map_err(|_| Error::ShuttingDown)
+    /// The right to ask the store for something; none where others keep it busy until then.
+    pub(super) async fn turn(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
+        timeout_at(until, self.turns.acquire()).await.ok()?.ok()
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Name, Known>> {

@@ -15,6 +15,7 @@ mod hedge;
 mod memory;
 mod object;
 mod parts;
+mod patience;
 mod presigned;
 mod readers;
 mod retry;
@@ -36,6 +37,7 @@ pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::Seat;
 pub(crate) use object::RemoteObject;
+pub(crate) use patience::Patience;
 
 use budget::UploadMemory;
 use disk::DiskCache;
