@@ -148,8 +148,10 @@ impl Seat {
     /// let go of before it comes there.
     pub(super) fn next_run(&self, number: u64) -> Option<Range<u64>> {
         let is_slow = self.is_slow();
-        let most = if is_slow { 1 } else { self.held.flights.room.most_at_once() };
-        self.held.next_run(self.reader, number, most).filter(|run| !is_slow || run.start == number)
+        let room = &self.held.flights.room;
+        let most = if is_slow { 1 } else { room.most_at_once() };
+        let reach = room.most_ahead(&self.held.flights.hot);
+        self.held.next_run(self.reader, number, most, reach).filter(|run| !is_slow || run.start == number)
     }
 }
 
