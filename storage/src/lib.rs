@@ -28,8 +28,8 @@ pub use key::{KeyError, ObjectKey};
 pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
 pub use remote::{
-    Backend, DiskUsage, LEAST_TO_READ, Layout, PresignedUrl, RemoteStore, RemoteWriter, SMALLEST_PART, SavedPart,
-    SavedParts, Step, azure_backend, gcs_backend, memory_backend, s3_backend,
+    Backend, DiskUsage, LEAST_TO_READ, Layout, OperationUsage, PresignedUrl, RemoteStore, RemoteWriter, SMALLEST_PART,
+    SavedPart, SavedParts, Step, StoreUsage, azure_backend, gcs_backend, memory_backend, s3_backend,
 };
 pub use storage::{ObjectWriter, Storage};
 pub use write::{Durable, FileWriter, GATHER};

@@ -2,7 +2,7 @@
 
 use crate::{
     BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings, ObjectKey,
-    ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
+    ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step, StoreUsage,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -260,6 +260,14 @@ impl Storage {
         match self {
             Self::Files(_) => None,
             Self::Remote(store) => store.disk_usage(),
+        }
+    }
+
+    /// What was asked of an object store, and what memory its bytes take on their way; none where objects are files.
+    pub fn store_usage(&self) -> Option<StoreUsage> {
+        match self {
+            Self::Files(_) => None,
+            Self::Remote(store) => Some(store.usage()),
         }
     }
 

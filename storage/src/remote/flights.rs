@@ -1,11 +1,14 @@
 //! All objects that somebody reads from the object store now.
 
 use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room};
-use crate::{ObjectKey, hot::HotSegments};
+use crate::{Error, ObjectKey, hot::HotSegments};
 use std::{
     collections::HashMap,
     ops::{Deref, Range},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -25,6 +28,7 @@ pub(crate) struct Flights {
     pub(super) first_byte: FirstByte,
     pub(super) disk: Option<DiskCache>,
     turns: Semaphore,
+    refused: AtomicU64,
     flights: Mutex<HashMap<Name, Known>>,
 }
 
@@ -41,12 +45,24 @@ impl Flights {
     pub(super) fn new(backend: Arc<dyn Backend>, hot: HotSegments, disk: Option<DiskCache>) -> Self {
         let room = Room::new(&hot);
         let (pace, first_byte) = (Pace::default(), FirstByte::default());
-        Self { backend, hot, room, pace, first_byte, disk, turns: Semaphore::new(REQUESTS), flights: Mutex::default() }
+        let (turns, refused) = (Semaphore::new(REQUESTS), AtomicU64::new(0));
+        Self { backend, hot, room, pace, first_byte, disk, turns, refused, flights: Mutex::default() }
     }
 
     /// The right to ask the store for something; none where others keep it busy until then.
     pub(super) async fn turn(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
         timeout_at(until, self.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Counts a reader for whom there is no room in the end; what it is told.
+    pub(super) fn refuse(&self) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Error::ReadersOverloaded
+    }
+
+    /// How many readers there was no room for so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Name, Known>> {

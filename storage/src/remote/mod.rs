@@ -6,6 +6,7 @@ mod backend;
 mod budget;
 mod cloud;
 mod connect;
+mod counted;
 mod disk;
 mod fetch;
 mod flight;
@@ -18,11 +19,13 @@ mod parts;
 mod patience;
 mod presigned;
 mod readers;
+mod requests;
 mod retry;
 mod retry_after;
 mod room;
 mod s3;
 mod segment;
+mod usage;
 mod write;
 
 pub use azure::azure_backend;
@@ -32,7 +35,9 @@ pub use gcs::gcs_backend;
 pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
 pub use presigned::PresignedUrl;
+pub use requests::OperationUsage;
 pub use s3::s3_backend;
+pub use usage::StoreUsage;
 pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::Seat;
@@ -40,6 +45,7 @@ pub(crate) use object::RemoteObject;
 pub(crate) use patience::Patience;
 
 use budget::UploadMemory;
+use counted::Counted;
 use disk::DiskCache;
 use flights::Flights;
 
@@ -59,6 +65,8 @@ pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct RemoteStore {
     backend: Arc<dyn Backend>,
+    /// The same one.
+    requests: Arc<Counted>,
     hot: HotSegments,
     flights: Arc<Flights>,
     /// Reads that neither come from a cache nor go into one.
@@ -73,11 +81,14 @@ impl RemoteStore {
     /// most `upload_memory` bytes, of which 6 MiB at least are needed.
     pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
         let hot = HotSegments::within(cache_size.max(LEAST_TO_READ), cache_size / 4 * 3);
+        let requests = Arc::new(Counted::new(backend));
+        let backend: Arc<dyn Backend> = requests.clone();
         Self {
             flights: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
             straight: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
             disk: None,
             backend,
+            requests,
             hot,
             memory: UploadMemory::of(upload_memory),
         }

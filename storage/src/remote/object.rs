@@ -161,8 +161,8 @@ impl RemoteObject {
         let range = range.start..range.end.min(range.start + LEAN);
         let length = range.end - range.start;
         let flights = &self.flights;
-        let charge = flights.hot.charge_within(length, until - Instant::now()).await.ok_or(Error::ReadersOverloaded)?;
-        let _turn = flights.turn(until).await.ok_or(Error::ReadersOverloaded)?;
+        let charge = flights.hot.charge_within(length, until - Instant::now()).await.ok_or_else(|| flights.refuse())?;
+        let _turn = flights.turn(until).await.ok_or_else(|| flights.refuse())?;
         let mut pieces = flights.first_byte.read(&*flights.backend, &self.key, range).await?;
         let mut bytes = Vec::with_capacity(length as usize);
         while let Some(piece) = fetch::next(&mut pieces, &self.key).await? {
