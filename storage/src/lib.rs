@@ -28,8 +28,9 @@ pub use key::{KeyError, ObjectKey};
 pub use mapping::{FilePart, Mappings};
 pub use read::{ByteStream, Delivery, ObjectReader, ObjectStream};
 pub use remote::{
-    Backend, BegunUpload, DiskUsage, LEAST_TO_READ, Layout, PresignedUrl, RemoteStore, RemoteWriter, SMALLEST_PART,
-    SavedPart, SavedParts, SavedTail, Step, VerifiedUsage, azure_backend, gcs_backend, memory_backend, s3_backend,
+    Backend, BegunUpload, DiskUsage, LEAST_TO_READ, Layout, OperationUsage, PresignedUrl, RemoteStore, RemoteWriter,
+    SMALLEST_PART, SavedPart, SavedParts, SavedTail, Step, StoreUsage, VerifiedUsage, azure_backend, gcs_backend,
+    memory_backend, s3_backend,
 };
 pub use storage::{ObjectWriter, Storage};
 pub use write::{Durable, FileWriter, GATHER};

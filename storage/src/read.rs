@@ -14,7 +14,7 @@ use crate::{
     ObjectKey, Result,
     hot::{HotSegments, segment, segment_of},
     objects::OpenObject,
-    remote::{RemoteObject, Seat},
+    remote::{Patience, RemoteObject, Seat},
 };
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, future::BoxFuture};
@@ -85,17 +85,31 @@ impl ObjectReader {
     /// The bytes of a range, which lies within the object.
     pub fn range(&self, range: Range<u64>, delivery: Delivery) -> ObjectStream {
         let range = range.start.min(self.size)..range.end.min(self.size);
-        ObjectStream { reader: self.clone(), range, delivery, first: None, seat: None, next: None }
+        ObjectStream {
+            reader: self.clone(),
+            range,
+            delivery,
+            first: None,
+            seat: None,
+            patience: Patience::AmidAnswer,
+            next: None,
+        }
     }
 
     /// The next piece of a range that is not empty.
-    async fn piece(self, range: Range<u64>, delivery: Delivery, seat: Option<Seat>) -> Result<Piece> {
+    async fn piece(
+        self,
+        range: Range<u64>,
+        delivery: Delivery,
+        patience: Patience,
+        seat: Option<Seat>,
+    ) -> Result<Piece> {
         match &self.source {
             Source::Hot(bytes) => Ok((part(bytes, 0, &range), None)),
             Source::File { object, is_admitted } => {
                 Ok((self.piece_of_file(object, *is_admitted, range, delivery).await?, None))
             }
-            Source::Remote(object) => object.piece(range, seat).await,
+            Source::Remote(object) => object.piece(range, patience, seat).await,
         }
     }
 
@@ -139,6 +153,7 @@ pub struct ObjectStream {
     /// What was read before anybody asked for it.
     first: Option<Bytes>,
     seat: Option<Seat>,
+    patience: Patience,
     next: Option<BoxFuture<'static, Result<Piece>>>,
 }
 
@@ -152,7 +167,9 @@ impl ObjectStream {
     /// Waits for the first bytes of what is in an object store: whoever is told that they come can rely on it.
     pub async fn begin(mut self) -> Result<Self> {
         if matches!(self.reader.source, Source::Remote(_)) {
+            self.patience = Patience::BeforeFirstByte;
             self.first = self.try_next().await?;
+            self.patience = Patience::AmidAnswer;
         }
         Ok(self)
     }
@@ -169,9 +186,11 @@ impl Stream for ObjectStream {
         if this.range.is_empty() {
             return Poll::Ready(None);
         }
-        let (reader, range, delivery, seat) = (&this.reader, &this.range, this.delivery, &mut this.seat);
-        let next =
-            this.next.get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery, seat.take())));
+        let (reader, range, seat) = (&this.reader, &this.range, &mut this.seat);
+        let (delivery, patience) = (this.delivery, this.patience);
+        let next = this
+            .next
+            .get_or_insert_with(|| Box::pin(reader.clone().piece(range.clone(), delivery, patience, seat.take())));
         let outcome = ready!(next.as_mut().poll(context));
         this.next = None;
         Poll::Ready(Some(

@@ -3,7 +3,7 @@
 use crate::{
     BegunUpload, BlobHasher, DiskUsage, DocumentName, Durable, Error, FileStore, FileWriter, HotUsage, Mappings,
     ObjectKey, ObjectReader, ObjectStream, PresignedUrl, RemoteStore, RemoteWriter, Result, SavedParts, Step,
-    VerifiedUsage,
+    StoreUsage, VerifiedUsage,
 };
 use bytes::Bytes;
 use futures_util::{
@@ -298,6 +298,14 @@ impl Storage {
         match self {
             Self::Files(_) => None,
             Self::Remote(store) => Some(store.verified_usage()),
+        }
+    }
+
+    /// What was asked of an object store, and what memory its bytes take on their way; none where objects are files.
+    pub fn store_usage(&self) -> Option<StoreUsage> {
+        match self {
+            Self::Files(_) => None,
+            Self::Remote(store) => Some(store.usage()),
         }
     }
 

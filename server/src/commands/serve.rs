@@ -3,7 +3,7 @@
 use crate::app::{App, Readiness};
 use crate::cli::SettingsSources;
 use crate::http::{Listener, Reloads};
-use crate::telemetry::{AccessLines, CacheMetrics, Metrics, ProcessMetrics, PullMetrics, logs};
+use crate::telemetry::{AccessLines, CacheMetrics, Metrics, ObjectStoreMetrics, ProcessMetrics, PullMetrics, logs};
 use anyhow::{Context as _, Result};
 use longshore_auth::{Htpasswd, Policy};
 use longshore_config::{Settings, SparsePolicy};
@@ -35,6 +35,7 @@ pub(super) async fn run(sources: &SettingsSources) -> Result<ExitCode> {
     let metrics = Arc::new(Metrics::new());
     metrics.add(ProcessMetrics::starting_now());
     metrics.add(CacheMetrics { reads: metadata.clone(), segments: storage.clone() });
+    metrics.add(ObjectStoreMetrics(storage.clone()));
     metrics.add(PullMetrics(registry.clone()));
     let collector = Collector::new(metadata.clone(), storage.clone(), super::gc::rules(&settings));
     let app = Arc::new(App {

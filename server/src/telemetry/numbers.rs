@@ -1,7 +1,10 @@
 //! Numbers that are asked for at each look at the metrics.
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet,
+};
 use prometheus_client::metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge};
+use prometheus_client::registry::Unit;
 use std::{
     fmt,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -18,6 +21,35 @@ impl<'a> Numbers<'a> {
     /// One that only rises; `_total` is added to its name.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    /// One that only rises, for each of several things that labels tell apart.
+    pub(super) fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// How long something took, for each of several things that labels tell apart: the sum in seconds, how many there
+    /// were, and how many of them up to each bound; `_seconds` is added to its name.
+    pub(super) fn histograms_of_seconds<'h, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, (f64, u64, &'h [(f64, u64)]))>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, (sum, count, buckets)) in values {
+            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, count, buckets, None)?;
+        }
+        Ok(())
     }
 
     /// One that rises and falls.

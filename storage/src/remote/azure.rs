@@ -7,6 +7,7 @@ use super::{
     Backend,
     cloud::{Cloud, CloudStore},
     connect::{Advice, client_options, retries, unusable},
+    retry::Retried,
     retry_after::Heeding,
 };
 use crate::Result;
@@ -78,14 +79,17 @@ pub fn azure_backend(settings: &Azure, public: Option<&str>) -> Result<Arc<dyn B
         Some(endpoint) => format!("container {container} at {endpoint}"),
         None => format!("container {container} of Azure account {account}"),
     };
-    let public = public.map(|public| build(settings, Some(public))).transpose();
-    match (build(settings, endpoint.as_deref()), public) {
-        (Ok(store), Ok(public)) => Ok(Arc::new(Cloud::new(store, "azure", place, prefix).with_public(public))),
+    let retried = Retried::default();
+    let public = public.map(|public| build(settings, Some(public), &retried)).transpose();
+    match (build(settings, endpoint.as_deref(), &retried), public) {
+        (Ok(store), Ok(public)) => {
+            Ok(Arc::new(Cloud::new(store, "azure", place, prefix).counting(retried).with_public(public)))
+        }
         (Err(error), _) | (_, Err(error)) => Err(unusable(place, error.to_string(), &ADVICE)),
     }
 }
 
-fn build(settings: &Azure, endpoint: Option<&str>) -> object_store::Result<MicrosoftAzure> {
+fn build(settings: &Azure, endpoint: Option<&str>, retried: &Retried) -> object_store::Result<MicrosoftAzure> {
     let mut builder = match &settings.access_key {
         Some(key) => MicrosoftAzureBuilder::new().with_access_key(key.expose()),
         None => MicrosoftAzureBuilder::from_env().with_use_emulator(false),
@@ -97,7 +101,7 @@ fn build(settings: &Azure, endpoint: Option<&str>) -> object_store::Result<Micro
         .with_account(&settings.account)
         .with_container_name(&settings.container)
         .with_client_options(client_options(endpoint))
-        .with_http_connector(Heeding)
+        .with_http_connector(Heeding(retried.clone()))
         .with_retry(retries())
         .build()
 }

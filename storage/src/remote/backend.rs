@@ -1,4 +1,4 @@
-//! What we ask of an object store. Small on purpose: whoever has these nineteen calls right can hold a registry's layers,
+//! What we ask of an object store. Small on purpose: whoever has these twenty calls right can hold a registry's layers,
 //! and the suite in `tests/backends/` says whether they are.
 
 use super::PresignedUrl;
@@ -22,6 +22,11 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Where the objects are, for people.
     fn place(&self) -> String;
+
+    /// How many attempts have failed in passing so far, see [`super::StoreUsage::retries`]; where it counts them.
+    fn retries(&self) -> u64 {
+        0
+    }
 
     /// Writes a whole object; it is durable when this returns.
     fn put<'call>(&'call self, key: &'call ObjectKey, bytes: Vec<Bytes>) -> BoxFuture<'call, Result<()>>;

@@ -43,6 +43,14 @@ const TURN: Duration = Duration::from_secs(5);
 /// What a turn holds, in units: an upload that is one byte short of a part may ask for a segment more.
 const TURN_UNITS: u32 = (SMALLEST_PART as usize + SEGMENT).div_ceil(CHARGE) as u32;
 
+/// What the memory for uploads holds, in bytes, and how many uploads were told to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UploadMemoryUsage {
+    pub(super) bytes: u64,
+    pub(super) capacity: u64,
+    pub(super) refused: u64,
+}
+
 /// The memory for uploads.
 #[derive(Debug)]
 pub(super) struct UploadMemory {
@@ -52,6 +60,9 @@ pub(super) struct UploadMemory {
     turns: Arc<Semaphore>,
     /// How many uploads wait.
     waiting: watch::Sender<usize>,
+    /// How many were told to come back.
+    refused: AtomicU64,
+    capacity: u64,
     began: Instant,
     /// When a turn has last begun or ended: in milliseconds since `began`.
     moved: AtomicU64,
@@ -66,6 +77,8 @@ impl UploadMemory {
             shared: semaphore(units - turns),
             turns: semaphore(turns),
             waiting: watch::Sender::new(0),
+            refused: AtomicU64::new(0),
+            capacity: u64::from(units) * CHARGE as u64,
             began: Instant::now(),
             moved: AtomicU64::new(0),
         })
@@ -94,11 +107,23 @@ impl UploadMemory {
                     let moved = self.began + Duration::from_millis(self.moved.load(Ordering::Relaxed));
                     until = moved + PATIENCE;
                     if until <= Instant::now() {
-                        return Err(Error::Overloaded);
+                        return Err(self.refuse());
                     }
                 }
             }
         }
+    }
+
+    /// Counts an upload that has to go for others' sake; what its client is told.
+    pub(super) fn refuse(&self) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Error::Overloaded
+    }
+
+    pub(super) fn usage(&self) -> UploadMemoryUsage {
+        let free = (self.shared.available_permits() + self.turns.available_permits()) * CHARGE;
+        let refused = self.refused.load(Ordering::Relaxed);
+        UploadMemoryUsage { bytes: self.capacity.saturating_sub(free as u64), capacity: self.capacity, refused }
     }
 
     fn turn(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Turn {
@@ -217,7 +242,8 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn all(memory: &UploadMemory) -> u64 {
-        ((memory.shared.available_permits() + memory.turns.available_permits()) * CHARGE) as u64
+        let usage = memory.usage();
+        usage.capacity - usage.bytes
     }
 
     #[test]
@@ -305,6 +331,8 @@ mod tests {
         drop(last);
         let begun = Instant::now();
         assert!(matches!(memory.wait(SEGMENT).await, Err(Error::Overloaded)));
+        // All that is shared, and what was drawn of the turn.
+        assert_eq!(memory.usage(), UploadMemoryUsage { bytes: 11 * MIB, capacity: 16 * MIB, refused: 1 });
         assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());
     }
 }

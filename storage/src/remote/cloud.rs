@@ -1,6 +1,6 @@
 //! The backends that the `object_store` crate speaks to: S3 and what is like it, Google Cloud Storage, Azure.
 
-use super::{Backend, BegunUpload, PresignedUrl, presigned::SIGNING_TIMEOUT};
+use super::{Backend, BegunUpload, PresignedUrl, presigned::SIGNING_TIMEOUT, retry::Retried};
 use crate::{DocumentName, Error, ObjectKey, Result, document, read::ByteStream};
 use bytes::Bytes;
 use futures_util::{
@@ -96,13 +96,14 @@ pub(super) struct Cloud<S> {
     uploads: Option<Box<dyn Uploads>>,
     /// The same store as others reach it, where that is not as we do.
     public: Option<S>,
+    retried: Retried,
 }
 
 impl<S> Cloud<S> {
     pub(super) fn new(store: S, name: &'static str, place: String, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { store, name, place, prefix, uploads: None, public: None }
+        Self { store, name, place, prefix, uploads: None, public: None, retried: Retried::default() }
     }
 
     /// With a way of its own to list uploads and to end them. Without, its parts need no numbers: their names do.
@@ -113,6 +114,11 @@ impl<S> Cloud<S> {
     /// URLs for others are those of this store, which is the same as they reach it.
     pub(super) fn with_public(self, public: Option<S>) -> Self {
         Self { public, ..self }
+    }
+
+    /// What its requests count that fail in passing.
+    pub(super) fn counting(self, retried: Retried) -> Self {
+        Self { retried, ..self }
     }
 
     fn path(&self, key: &ObjectKey) -> Path {
@@ -218,6 +224,10 @@ impl<S: CloudStore> Backend for Cloud<S> {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn retries(&self) -> u64 {
+        self.retried.total()
     }
 
     fn put<'call>(&'call self, key: &'call ObjectKey, bytes: Vec<Bytes>) -> BoxFuture<'call, Result<()>> {

@@ -2,7 +2,7 @@
 
 use super::{
     disk::DiskCache,
-    flight::{Failure, Landing, Run},
+    flight::{Failure, Landed, Landing, Run},
     flights::Held,
     room,
 };
@@ -138,7 +138,9 @@ impl Coming {
         let held = self.disk.as_ref().and_then(|disk| disk.first_held(&self.held.key, size, later));
         let end = segment(held.unwrap_or(self.end()) - 1, size).end;
         let flights = self.held.flights.clone();
-        let _turn = flights.turn(room::PATIENCE).await?;
+        let turn = flights.turn(Instant::now() + room::PATIENCE).await;
+        let _turn = turn.ok_or(Error::ReadersOverloaded)?;
+        self.tell_asked();
         let pieces = flights.first_byte.read(&*flights.backend, &self.held.key, self.position()..end).await?;
         let mut answer = Answer::new(pieces);
         while let Some(piece) = answer.next(&self.held.key).await? {
@@ -191,10 +193,17 @@ impl Coming {
         Some(bytes)
     }
 
+    /// Tells those who wait that it is up to the store now.
+    fn tell_asked(&self) {
+        for sender in &self.senders {
+            sender.send_replace(Landing::Asked);
+        }
+    }
+
     /// Tells those who wait for the next segment what became of it. It is ours to give up until they have been told.
-    fn tell(&mut self, outcome: Result<Bytes, Failure>) {
+    fn tell(&mut self, outcome: Landed) {
         if let Some(sender) = self.senders.front() {
-            sender.send_replace(Some(outcome));
+            sender.send_replace(Landing::Landed(outcome));
         }
         self.senders.pop_front();
         self.number += 1;

@@ -19,7 +19,13 @@ use tokio::sync::watch;
 /// How many segments are fetched ahead of a reader at first, and at most: doubled each time that one has to wait, so that
 /// one whose client is slow holds little.
 const AHEAD_AT_FIRST: u64 = 1;
-const AHEAD_AT_MOST: u64 = 16;
+/// Six requests at a time carry from S3 what a fast reader takes, where two come to less than twice one connection
+/// (docs/adr/0015). How much of it there is memory for says [`super::room::Room::most_ahead`].
+const AHEAD_AT_MOST: u64 = 48;
+/// From here on it is not doubled, but grows by a little: one that waited a few times only while it began does not hold all
+/// of that.
+const AHEAD_SOON: u64 = 16;
+const AHEAD_MORE: u64 = 4;
 
 /// Why a segment did not come.
 #[derive(Debug, Clone)]
@@ -32,8 +38,19 @@ pub(super) enum Failure {
     NoRoom,
 }
 
-/// What becomes of a segment; none while it is on its way.
-pub(super) type Landing = Option<Result<Bytes, Failure>>;
+/// What a segment came to.
+pub(super) type Landed = Result<Bytes, Failure>;
+
+/// What becomes of a segment.
+#[derive(Debug, Clone)]
+pub(super) enum Landing {
+    /// It waits for memory, or for its turn at the store.
+    Waiting,
+    /// The store is asked for it.
+    Asked,
+    /// It is there, or will not come.
+    Landed(Landed),
+}
 
 /// An object that somebody reads.
 #[derive(Debug)]
@@ -138,7 +155,8 @@ impl Flight {
             Some(Slot::Coming(landing)) => Step::Coming(landing.clone()),
             None => Step::Missing,
         };
-        state.ahead = (state.ahead * 2).min(AHEAD_AT_MOST);
+        let more = if state.ahead < AHEAD_SOON { state.ahead } else { AHEAD_MORE };
+        state.ahead = (state.ahead + more).min(AHEAD_AT_MOST);
         step
     }
 
@@ -147,17 +165,18 @@ impl Flight {
         self.state().readers.hand(reader, next);
     }
 
-    /// What is worth fetching now for this reader, `most` segments at a time: its next segment where nobody has asked for
-    /// it, and those ahead once they are worth a request.
-    pub(super) fn next_run(&self, reader: u64, number: u64, most: u64) -> Option<Run> {
+    /// What is worth fetching now for this reader, `most` segments at a time and not further ahead than `reach`: its next
+    /// segment where nobody has asked for it, and those ahead once they are worth a request.
+    pub(super) fn next_run(&self, reader: u64, number: u64, most: u64, reach: u64) -> Option<Run> {
         let state = self.state();
+        let ahead = state.ahead.min(reach);
         let needed_end = state.readers.end(reader).unwrap_or(number + 1);
-        let end = (number + 1 + state.ahead).min(needed_end);
+        let end = (number + 1 + ahead).min(needed_end);
         let first = (number..end).find(|number| !state.slots.contains_key(number))?;
         let last = (first..end).find(|number| state.slots.contains_key(number)).unwrap_or(end);
         let run = first..last.min(first + most);
         let is_worth_it =
-            first == number || run.end == needed_end || run.end - run.start >= state.ahead.div_ceil(2).min(most);
+            first == number || run.end == needed_end || run.end - run.start >= ahead.div_ceil(2).min(most);
         is_worth_it.then_some(run)
     }
 
@@ -170,7 +189,7 @@ impl Flight {
             if state.slots.contains_key(&number) {
                 break;
             }
-            let (sender, receiver) = watch::channel(None);
+            let (sender, receiver) = watch::channel(Landing::Waiting);
             state.slots.insert(number, Slot::Coming(receiver));
             senders.push(sender);
         }
@@ -260,6 +279,8 @@ mod tests {
     use crate::hot::SEGMENT as MIB;
 
     const RUN: u64 = 8;
+    /// Further than anything is fetched ahead.
+    const FAR: u64 = 1000;
     const SLOW: Duration = Duration::from_secs(1);
 
     fn flight(segments: u64) -> Flight {
@@ -292,20 +313,26 @@ mod tests {
         let flight = flight(100);
         let reader = all(&flight);
         assert!(matches!(flight.step(0), Step::Missing));
-        assert_eq!(flight.next_run(reader, 0, RUN), Some(0..3));
+        assert_eq!(flight.next_run(reader, 0, RUN, FAR), Some(0..3));
         arrive(&flight, 0..3);
         assert!(matches!(flight.step(0), Step::There(_)));
-        assert_eq!(flight.next_run(reader, 0, RUN), None, "all of it is there");
+        assert_eq!(flight.next_run(reader, 0, RUN, FAR), None, "all of it is there");
         assert!(matches!(flight.step(1), Step::There(_)));
-        assert_eq!(flight.next_run(reader, 1, RUN), Some(3..4), "half of what is fetched ahead");
+        assert_eq!(flight.next_run(reader, 1, RUN, FAR), Some(3..4), "half of what is fetched ahead");
         // It waits again and again: up to the most.
-        for number in 10..20 {
+        for number in 10..30 {
             assert!(matches!(flight.step(number), Step::Missing));
         }
-        assert_eq!(flight.next_run(reader, 20, RUN), Some(20..28));
-        assert_eq!(flight.next_run(reader, 20, 2), Some(20..22), "where there is little memory");
-        arrive(&flight, 20..28);
-        assert_eq!(flight.next_run(reader, 20, RUN), Some(28..36));
+        assert_eq!(flight.next_run(reader, 30, 2, FAR), Some(30..32), "where there is little memory");
+        for begin in (30..78).step_by(RUN as usize) {
+            let run = begin..begin + RUN;
+            assert_eq!(flight.next_run(reader, 30, RUN, FAR), Some(run.clone()));
+            assert_eq!(flight.begin(run.clone()).len() as u64, run.end - run.start);
+            if begin == 38 {
+                assert_eq!(flight.next_run(reader, 30, RUN, RUN), None, "where others need memory as well");
+            }
+        }
+        assert_eq!(flight.next_run(reader, 30, RUN, FAR), None);
     }
 
     #[test]
@@ -313,7 +340,7 @@ mod tests {
         let flight = flight(100);
         let reader = flight.join(&(5 * MIB + 1..6 * MIB + 1), false);
         flight.step(5);
-        assert_eq!(flight.next_run(reader, 5, RUN), Some(5..7));
+        assert_eq!(flight.next_run(reader, 5, RUN, FAR), Some(5..7));
     }
 
     #[test]
@@ -321,7 +348,7 @@ mod tests {
         let flight = flight(8);
         let (first, _second) = (all(&flight), all(&flight));
         assert!(matches!(flight.step(0), Step::Missing));
-        let run = flight.next_run(first, 0, RUN).unwrap();
+        let run = flight.next_run(first, 0, RUN, FAR).unwrap();
         let senders = flight.begin(run.clone());
         assert_eq!(senders.len() as u64, run.end - run.start);
         assert!(matches!(flight.step(0), Step::Coming(_)));

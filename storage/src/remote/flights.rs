@@ -1,16 +1,18 @@
 //! All objects that somebody reads from the object store now.
 
 use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room, verify::Verified};
-use crate::{Error, ObjectKey, Result, hot::HotSegments};
+use crate::{Error, ObjectKey, hot::HotSegments};
 use std::{
     collections::HashMap,
     ops::{Deref, Range},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 /// So many reads are asked of the store at a time: each has buffers that the budget does not count.
@@ -27,6 +29,7 @@ pub(crate) struct Flights {
     pub(super) disk: Option<DiskCache>,
     pub(super) verified: Verified,
     turns: Semaphore,
+    refused: AtomicU64,
     flights: Mutex<HashMap<Name, Known>>,
 }
 
@@ -43,26 +46,25 @@ impl Flights {
     pub(super) fn new(backend: Arc<dyn Backend>, hot: HotSegments, disk: Option<DiskCache>) -> Self {
         let room = Room::new(&hot);
         let (pace, first_byte) = (Pace::default(), FirstByte::default());
-        Self {
-            backend,
-            hot,
-            room,
-            pace,
-            first_byte,
-            disk,
-            verified: Verified::default(),
-            turns: Semaphore::new(REQUESTS),
-            flights: Mutex::default(),
-        }
+        let (turns, refused) = (Semaphore::new(REQUESTS), AtomicU64::new(0));
+        let verified = Verified::default();
+        Self { backend, hot, room, pace, first_byte, disk, verified, turns, refused, flights: Mutex::default() }
     }
 
-    /// The right to ask the store for something.
-    ///
-    /// # Errors
-    /// [`Error::ReadersOverloaded`] where others keep it busy for longer than this.
-    pub(super) async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>> {
-        let turn = timeout(patience, self.turns.acquire()).await.map_err(|_| Error::ReadersOverloaded)?;
-        turn.map_err(|_| Error::ShuttingDown)
+    /// The right to ask the store for something; none where others keep it busy until then.
+    pub(super) async fn turn(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
+        timeout_at(until, self.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Counts a reader for whom there is no room in the end; what it is told.
+    pub(super) fn refuse(&self) -> Error {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Error::ReadersOverloaded
+    }
+
+    /// How many readers there was no room for so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Name, Known>> {
@@ -171,8 +173,10 @@ impl Seat {
     /// let go of before it comes there.
     pub(super) fn next_run(&self, number: u64) -> Option<Range<u64>> {
         let is_slow = self.is_slow();
-        let most = if is_slow { 1 } else { self.held.flights.room.most_at_once() };
-        self.held.next_run(self.reader, number, most).filter(|run| !is_slow || run.start == number)
+        let room = &self.held.flights.room;
+        let most = if is_slow { 1 } else { room.most_at_once() };
+        let reach = room.most_ahead(&self.held.flights.hot);
+        self.held.next_run(self.reader, number, most, reach).filter(|run| !is_slow || run.start == number)
     }
 }
 

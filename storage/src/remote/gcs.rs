@@ -4,7 +4,7 @@ use super::{
     Backend,
     cloud::{Cloud, CloudStore, Said, Uploads, UploadsMarker, UploadsPage, elements, reason, told},
     connect::{Advice, CONNECT_TIMEOUT, client_options, retries, unusable},
-    retry::{Retries, is_passing},
+    retry::{Retried, Retries, is_passing},
     retry_after::{Heeding, retry_after},
 };
 use bytes::Bytes;
@@ -61,10 +61,11 @@ pub fn gcs_backend(settings: &Gcs) -> crate::Result<Arc<dyn Backend>> {
     if let Some(endpoint) = endpoint {
         builder = builder.with_base_url(endpoint);
     }
+    let retried = Retried::default();
     let built = builder
         .with_bucket_name(bucket)
         .with_client_options(client_options(endpoint.as_deref()))
-        .with_http_connector(Heeding)
+        .with_http_connector(Heeding(retried.clone()))
         .with_retry(retries())
         .build();
     let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
@@ -72,7 +73,7 @@ pub fn gcs_backend(settings: &Gcs) -> crate::Result<Arc<dyn Backend>> {
         (Ok(store), Ok(http)) => {
             let bucket = format!("{}/{bucket}", endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/'));
             let uploads = GcsUploads { store: store.clone(), http, bucket };
-            Ok(Arc::new(Cloud::new(store, "gcs", place, prefix).with_uploads(uploads)))
+            Ok(Arc::new(Cloud::new(store, "gcs", place, prefix).counting(retried).with_uploads(uploads)))
         }
         (Err(error), _) => Err(unusable(place, error.to_string(), &ADVICE)),
         (_, Err(error)) => Err(unusable(place, error.to_string(), &ADVICE)),

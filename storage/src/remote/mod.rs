@@ -6,6 +6,7 @@ mod backend;
 mod budget;
 mod cloud;
 mod connect;
+mod counted;
 mod disk;
 mod fetch;
 mod flight;
@@ -15,14 +16,17 @@ mod hedge;
 mod memory;
 mod object;
 mod parts;
+mod patience;
 mod presigned;
 mod readers;
+mod requests;
 mod retry;
 mod retry_after;
 mod room;
 mod s3;
 mod segment;
 mod tail;
+mod usage;
 mod verify;
 mod write;
 
@@ -33,15 +37,19 @@ pub use gcs::gcs_backend;
 pub use memory::memory_backend;
 pub use parts::{SavedPart, SavedParts};
 pub use presigned::PresignedUrl;
+pub use requests::OperationUsage;
 pub use s3::s3_backend;
 pub use tail::SavedTail;
+pub use usage::StoreUsage;
 pub use verify::VerifiedUsage;
 pub use write::{Layout, RemoteWriter, Step};
 
 pub(crate) use flights::Seat;
 pub(crate) use object::RemoteObject;
+pub(crate) use patience::Patience;
 
 use budget::UploadMemory;
+use counted::Counted;
 use disk::DiskCache;
 use flights::Flights;
 use tail::Check;
@@ -62,6 +70,8 @@ pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct RemoteStore {
     backend: Arc<dyn Backend>,
+    /// The same one.
+    requests: Arc<Counted>,
     hot: HotSegments,
     flights: Arc<Flights>,
     /// Reads that neither come from a cache nor go into one.
@@ -76,11 +86,14 @@ impl RemoteStore {
     /// most `upload_memory` bytes, of which 6 MiB at least are needed.
     pub fn new(backend: Arc<dyn Backend>, cache_size: u64, upload_memory: u64) -> Self {
         let hot = HotSegments::within(cache_size.max(LEAST_TO_READ), cache_size / 4 * 3);
+        let requests = Arc::new(Counted::new(backend));
+        let backend: Arc<dyn Backend> = requests.clone();
         Self {
             flights: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
             straight: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
             disk: None,
             backend,
+            requests,
             hot,
             memory: UploadMemory::of(upload_memory),
         }

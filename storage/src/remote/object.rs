@@ -3,8 +3,9 @@
 
 use super::{
     fetch::{self, Answer},
-    flight::{Failure, Landing, Step},
+    flight::{Failure, Landed, Landing, Step},
     flights::{Flights, Seat},
+    patience::{Deadlines, Patience},
 };
 use crate::{
     Error, ObjectKey, Result,
@@ -17,12 +18,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// What is read at a time where there is no memory for whole segments.
 const LEAN: u64 = 128 * 1024;
-/// How long a reader by itself waits for memory, and for its turn, before its client is told to come back.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long any piece may take, whatever it waits for.
 const LONGEST: Duration = Duration::from_secs(60);
 /// So often a segment is asked for that does not come, nor an error: the fetch had too little memory for it, or died.
@@ -67,7 +69,12 @@ impl RemoteObject {
     /// # Errors
     /// [`Error::ReadersOverloaded`] where memory or turns stay used up; [`Error::Backend`] where the store fails or does
     /// not answer; [`Error::Lost`] where it has no such bytes.
-    pub(crate) async fn piece(&self, range: Range<u64>, seat: Option<Seat>) -> Result<(Bytes, Option<Seat>)> {
+    pub(crate) async fn piece(
+        &self,
+        range: Range<u64>,
+        patience: Patience,
+        seat: Option<Seat>,
+    ) -> Result<(Bytes, Option<Seat>)> {
         let number = segment_of(range.start);
         if let Some(seat) = &seat {
             seat.arrive(number);
@@ -88,7 +95,7 @@ impl RemoteObject {
             return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
         }
         let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));
-        let bytes = timeout(LONGEST, self.fetched(&seat, number, &range)).await;
+        let bytes = timeout(LONGEST, self.fetched(&seat, number, &range, patience.deadlines())).await;
         let bytes = bytes.map_err(|_| self.failed("nothing of it came for a minute"))??;
         Ok(self.give(bytes, &range, Some(seat)))
     }
@@ -107,18 +114,18 @@ impl RemoteObject {
         (bytes, Some(seat))
     }
 
-    async fn fetched(&self, seat: &Seat, number: u64, range: &Range<u64>) -> Result<Bytes> {
-        match self.segment(seat, number).await? {
+    async fn fetched(&self, seat: &Seat, number: u64, range: &Range<u64>, until: Deadlines) -> Result<Bytes> {
+        match self.segment(seat, number, until.segment).await? {
             Some(bytes) => {
                 self.leave_over(number, &bytes, range);
                 Ok(part(&bytes, self.start(number), range))
             }
-            None => self.read_lean(range.start..range.end.min(segment(number, self.size).end)).await,
+            None => self.read_lean(range.start..range.end.min(segment(number, self.size).end), until.little).await,
         }
     }
 
-    /// The segment, once it is there; none where there is no memory for it.
-    async fn segment(&self, seat: &Seat, number: u64) -> Result<Option<Bytes>> {
+    /// The segment, once it is there; none where there is no memory for it until then.
+    async fn segment(&self, seat: &Seat, number: u64, until: Instant) -> Result<Option<Bytes>> {
         let mut attempts = 0;
         loop {
             let step = seat.held.step(number);
@@ -131,7 +138,7 @@ impl RemoteObject {
             }
             match step {
                 Step::There(bytes) => return Ok(Some(bytes)),
-                Step::Coming(landing) => match landed(landing).await {
+                Step::Coming(landing) => match landed(landing, until).await {
                     Some(Ok(bytes)) => return Ok(Some(bytes)),
                     Some(Err(Failure::NoRoom)) => {
                         seat.leave_behind();
@@ -150,12 +157,12 @@ impl RemoteObject {
     }
 
     /// A little of the object, for one reader only.
-    async fn read_lean(&self, range: Range<u64>) -> Result<Bytes> {
+    async fn read_lean(&self, range: Range<u64>, until: Instant) -> Result<Bytes> {
         let range = range.start..range.end.min(range.start + LEAN);
         let length = range.end - range.start;
         let flights = &self.flights;
-        let charge = flights.hot.charge_within(length, PATIENCE).await.ok_or(Error::ReadersOverloaded)?;
-        let _turn = flights.turn(PATIENCE).await?;
+        let charge = flights.hot.charge_within(length, until - Instant::now()).await.ok_or_else(|| flights.refuse())?;
+        let _turn = flights.turn(until).await.ok_or_else(|| flights.refuse())?;
         let mut answer = Answer::new(flights.first_byte.read(&*flights.backend, &self.key, range).await?);
         let mut bytes = Vec::with_capacity(length as usize);
         while let Some(piece) = answer.next(&self.key).await? {
@@ -173,7 +180,18 @@ impl RemoteObject {
     }
 }
 
-/// What a segment on its way comes to; none where nobody fetches it any more.
-async fn landed(mut landing: watch::Receiver<Landing>) -> Landing {
-    landing.wait_for(Option::is_some).await.map(|landed| landed.clone()).unwrap_or_default()
+/// What a segment on its way comes to; that there is no room where the store is not asked for it by then. None where nobody
+/// fetches it any more.
+async fn landed(mut landing: watch::Receiver<Landing>, until: Instant) -> Option<Landed> {
+    let is_asked = landing.wait_for(|landing| !matches!(landing, Landing::Waiting));
+    match timeout_at(until, is_asked).await.map(|asked| asked.is_ok()) {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(_) => return Some(Err(Failure::NoRoom)),
+    }
+    let landed = landing.wait_for(|landing| matches!(landing, Landing::Landed(_))).await.ok()?;
+    match &*landed {
+        Landing::Landed(outcome) => Some(outcome.clone()),
+        Landing::Waiting | Landing::Asked => None,
+    }
 }

@@ -3,7 +3,13 @@
 
 use super::connect::{MAX_RETRIES, RETRY_TIMEOUT};
 use reqwest::StatusCode;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// What is waited before the first repetition, at most; it doubles with each.
@@ -11,6 +17,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The longest `Retry-After` that is kept to.
 const LONGEST_ASKED: Duration = Duration::from_secs(30);
+
+/// How many attempts at requests to one store have failed in passing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Retried(Arc<AtomicU64>);
+
+impl Retried {
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The repetitions of one request.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! Only the request that was told to wait waits: another one may be for a part of the store that has nothing to do. The
 //! one in twenty reads that is asked for twice, because its first byte is late, may come again sooner.
 
+use super::retry::{Retried, is_passing};
 use futures_util::future::BoxFuture;
 use object_store::{
     ClientOptions, Result,
@@ -18,18 +19,22 @@ use uuid::Uuid;
 /// tried again.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Makes the HTTP client that waits.
+/// Makes the HTTP client that waits, and counts what failed in passing.
 #[derive(Debug)]
-pub(super) struct Heeding;
+pub(super) struct Heeding(pub(super) Retried);
 
 impl HttpConnector for Heeding {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        Ok(HttpClient::new(HeedingClient(ReqwestConnector::default().connect(options)?)))
+        let inner = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(HeedingClient { inner, retried: self.0.clone() }))
     }
 }
 
 #[derive(Debug)]
-struct HeedingClient(HttpClient);
+struct HeedingClient {
+    inner: HttpClient,
+    retried: Retried,
+}
 
 impl HttpService for HeedingClient {
     fn call<'this, 'call>(&'this self, request: HttpRequest) -> BoxFuture<'call, Result<HttpResponse, HttpError>>
@@ -38,7 +43,11 @@ impl HttpService for HeedingClient {
         Self: 'call,
     {
         Box::pin(async move {
-            let answer = self.0.execute(request).await?;
+            let answer = self.inner.execute(request).await;
+            if answer.as_ref().map_or(true, |answer| is_passing(answer.status())) {
+                self.retried.count();
+            }
+            let answer = answer?;
             let Some(wait) = told_to_wait(&answer, SystemTime::now()) else { return Ok(answer) };
             // All of it, so that its connection can serve others meanwhile.
             let (head, body) = answer.into_parts();
@@ -137,7 +146,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_answer_is_handed_on_whole_when_it_is_time() {
         for (status, told, least) in [(503, Some("3"), 3), (429, Some("60"), 8), (503, None, 0), (200, Some("3"), 0)] {
-            let client = HeedingClient(HttpClient::new(Answers(status, told)));
+            let retried = Retried::default();
+            let client = HeedingClient { inner: HttpClient::new(Answers(status, told)), retried: retried.clone() };
             let begin = Instant::now();
             let answer = client.call(HttpRequest::new(HttpRequestBody::empty())).await.unwrap();
             let (least, waited) = (Duration::from_secs(least), begin.elapsed());
@@ -146,6 +156,7 @@ mod tests {
             assert!((least..=most).contains(&waited), "{status} {told:?}: {waited:?}");
             assert_eq!(answer.status().as_u16(), status);
             assert_eq!(answer.into_body().bytes().await.unwrap(), "slow down");
+            assert_eq!(retried.total(), u64::from(status != 200), "{status}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(100);
 /// Segments that are fetched by one request at most.
 const RUN: u64 = 8;
+/// So far ahead of one reader, in segments, is fetched in any case, as far as there is memory.
+const NEAR: u64 = 16;
 /// So many fetches have room beside each other at least.
 const FETCHES: u64 = 4;
 
@@ -47,6 +49,13 @@ impl Room {
     /// Segments that are fetched by one request at most.
     pub(super) fn most_at_once(&self) -> u64 {
         self.most_at_once
+    }
+
+    /// How many segments are fetched ahead of one reader at most: beyond [`NEAR`], no more than there is memory left for.
+    /// So one alone has half of the memory at most, and several meet where each has as much as is left for the next.
+    pub(super) fn most_ahead(&self, hot: &HotSegments) -> u64 {
+        let usage = hot.usage();
+        (usage.capacity.saturating_sub(usage.bytes) / SEGMENT).max(NEAR)
     }
 }
 

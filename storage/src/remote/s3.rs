@@ -5,6 +5,7 @@ use super::{
     aws::{FoundCredentials, s3_uploads},
     cloud::{Cloud, CloudStore},
     connect::{Advice, client_options, retries, unusable},
+    retry::Retried,
     retry_after::Heeding,
 };
 use crate::Result;
@@ -35,10 +36,12 @@ pub fn s3_backend(settings: &S3, public: Option<&str>) -> Result<Arc<dyn Backend
         None => format!("bucket {bucket} of S3 in {}", settings.region),
     };
     let (uploads, found) = s3_uploads(settings);
-    let public = public.map(|public| build(settings, Some(public), found.clone())).transpose();
-    match (build(settings, endpoint.as_deref(), found), public) {
+    let retried = Retried::default();
+    let public = public.map(|public| build(settings, Some(public), found.clone(), &retried)).transpose();
+    match (build(settings, endpoint.as_deref(), found, &retried), public) {
         (Ok(store), Ok(public)) => {
-            Ok(Arc::new(Cloud::new(store, "s3", place, prefix).with_uploads(uploads).with_public(public)))
+            let cloud = Cloud::new(store, "s3", place, prefix).counting(retried);
+            Ok(Arc::new(cloud.with_uploads(uploads).with_public(public)))
         }
         (Err(error), _) | (_, Err(error)) => Err(unusable(place, error.to_string(), &ADVICE)),
     }
@@ -48,6 +51,7 @@ fn build(
     settings: &S3,
     endpoint: Option<&str>,
     found: Option<Arc<FoundCredentials>>,
+    retried: &Retried,
 ) -> object_store::Result<AmazonS3> {
     let mut builder = AmazonS3Builder::new();
     if let Some(id) = &settings.access_key_id {
@@ -74,7 +78,7 @@ fn build(
         // Its checksum is signed: to have the bytes signed as well is one more SHA-256 of each, here and there (ADR 0021).
         .with_unsigned_payload(true)
         .with_client_options(client_options(endpoint))
-        .with_http_connector(Heeding)
+        .with_http_connector(Heeding(retried.clone()))
         .with_retry(retries())
         .build()
 }

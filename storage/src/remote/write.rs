@@ -166,7 +166,7 @@ impl RemoteWriter {
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             if self.turn.as_ref().is_some_and(Turn::is_over) {
-                return Err(Error::Overloaded);
+                return Err(self.memory.refuse());
             }
             if self.pending() >= self.parts.next_size() {
                 self.send_part().await?;
@@ -228,7 +228,7 @@ impl RemoteWriter {
             Some(turn) => turn.end().await,
             None => std::future::pending().await,
         }
-        Error::Overloaded
+        self.memory.refuse()
     }
 
     /// How many bytes are in no part yet.

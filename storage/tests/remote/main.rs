@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod ahead;
+mod crowded;
 mod crowds;
 mod disk;
+mod distant;
 mod faults;
 mod faulty;
 mod many_readers;

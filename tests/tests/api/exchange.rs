@@ -65,7 +65,8 @@ impl Answer {
         Self::parse(&raw::read_to_close(stream))
     }
 
-    fn parse(answer: &[u8]) -> Self {
+    /// Takes apart what came of a whole answer.
+    pub(crate) fn parse(answer: &[u8]) -> Self {
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(answer)));
         let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();

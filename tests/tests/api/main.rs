@@ -19,6 +19,7 @@ mod lists;
 mod manifests;
 mod mount;
 mod observability;
+mod overload;
 mod protocols;
 mod pull;
 mod pull_statistics;

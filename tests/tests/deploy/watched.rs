@@ -108,7 +108,8 @@ async fn prometheus_reaches_both_replicas_and_every_panel_has_something_to_show(
     for (panel, expression) in asked_by_panels() {
         // Each time something new happens: a rate needs a number that changes between two looks.
         eventually(&format!("{panel} shows something: {expression}"), async || {
-            let image = Image::random(1024);
+            // More than a row of the database holds: the object store is asked as well.
+            let image = Image::random(64 * 1024);
             client.push_image("deploy/watched", "v1", &image).await;
             body(client.get_manifest("deploy/watched", "v1").await).await;
             let samples = query(&asker, &expression).await;

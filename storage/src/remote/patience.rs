@@ -1,0 +1,44 @@
+//! How long a reader waits for memory and for its turn at the store, all its waits together.
+//!
+//! It waits for whole segments first, with all who read the object; what is left of its time it waits for a little of its own.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Before the first byte: then the client can still be told to come back.
+const BEFORE_FIRST_BYTE: Duration = Duration::from_secs(10);
+/// Of that, what is left for a little.
+const FOR_LITTLE_AT_FIRST: Duration = Duration::from_secs(2);
+/// Later: all that can be told then is that the answer breaks off, which costs the client more than to wait.
+const AMID_ANSWER: Duration = Duration::from_secs(40);
+const FOR_LITTLE: Duration = Duration::from_secs(10);
+
+/// What has been sent when a reader waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Nothing, not even the head of the answer.
+    BeforeFirstByte,
+    /// The beginning, at least of the head.
+    AmidAnswer,
+}
+
+/// Until when one piece is waited for. What the store takes once it is asked does not count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// For memory for a whole segment, and the turn to ask for it.
+    pub(super) segment: Instant,
+    /// For memory and a turn at all.
+    pub(super) little: Instant,
+}
+
+impl Patience {
+    /// Of one that begins to wait now.
+    pub(super) fn deadlines(self) -> Deadlines {
+        let (whole, for_little) = match self {
+            Self::BeforeFirstByte => (BEFORE_FIRST_BYTE, FOR_LITTLE_AT_FIRST),
+            Self::AmidAnswer => (AMID_ANSWER, FOR_LITTLE),
+        };
+        let now = Instant::now();
+        Deadlines { segment: now + whole - for_little, little: now + whole }
+    }
+}
