@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::place::{Place, place};
-use crate::{Halt, Rules, Verdict};
+use crate::{Halt, Reason, Rules, Verdict};
 use longshore_metadata::{Breaker, PutManifest, PutManifestOutcome, Review, TagFacts, TagPulls};
 use longshore_oci::{Digest, ImmutableRule, ImmutableTags, RepositoryName, Tag, TagScope};
 use proptest::prelude::*;
@@ -386,11 +386,13 @@ async fn untagged_manifests_stay_longer_where_a_rule_says_so_and_never_shorter()
         let rules = vec![RetentionRule { untagged_after, ..rule("all", ".*", Keep::default()) }];
         let rules = Rules { retention: Retention { rules, ..Retention::default() }, ..Rules::default() };
         match crate::why(&place.metadata, &rules, &"app".parse().unwrap(), &digest).await.unwrap() {
-            Some(Verdict::Until(until, _)) => until,
+            Some(Verdict::Until(until, reason)) => (until, reason),
             other => panic!("{other:?}"),
         }
     };
-    let default = until(None).await;
-    assert_eq!(until(Some(30 * DAY)).await, default + 23 * DAY);
-    assert_eq!(until(Some(DAY)).await, default, "so long a tag can be brought back");
+    let (default, reason) = until(None).await;
+    assert_eq!(reason, Reason::Undo);
+    let by_the_rule = Reason::UntaggedAfter("all".to_owned());
+    assert_eq!(until(Some(30 * DAY)).await, (default + 23 * DAY, by_the_rule));
+    assert_eq!(until(Some(DAY)).await, (default, Reason::Undo), "so long a tag can be brought back");
 }
