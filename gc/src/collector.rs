@@ -148,8 +148,8 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BATCH;
     use crate::place::{Place, place};
+    use crate::{BATCH, Foreseen};
     use longshore_metadata::{PutManifest, PutManifestOutcome};
     use longshore_oci::{Algorithm, Digest};
 
@@ -224,9 +224,12 @@ mod tests {
             ..Place::manifest("app", body, &[])
         };
         assert_eq!(place.metadata.put_manifest(index).await.unwrap(), PutManifestOutcome::Stored);
-        let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
-        let going: Vec<_> = preview.going.iter().map(|going| going.digest).collect();
-        assert_eq!(going, [Digest::of(Algorithm::Sha256, b"manifest of loose")]);
+        let (preview, told) = place.preview().await;
+        let going = told.iter().filter_map(|foreseen| match foreseen {
+            Foreseen::Manifest(going) => Some(going.digest),
+            _ => None,
+        });
+        assert_eq!(going.collect::<Vec<_>>(), [Digest::of(Algorithm::Sha256, b"manifest of loose")]);
 
         let mut total = (0, 0, 0, 0);
         loop {

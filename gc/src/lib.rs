@@ -25,6 +25,7 @@ mod scrub;
 mod steps;
 mod uploads;
 mod verdict;
+mod why;
 
 pub use backup::{
     BackedUp, Backup, BackupError, BackupHead, Piece, Restored, RowCounts, StoredBackup, keep_backups, newest_backup,
@@ -35,12 +36,13 @@ pub use collector::Collector;
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use pairing::pair;
-pub use preview::{Going, GoingTag, Preview, Share, Staying, preview, why, why_tag};
+pub use preview::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Share, StayingManifest, preview};
 pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
 pub use scrub::{Damage, RoundFrom, ScrubReport, ScrubRules, Scrubber, unread_for};
 pub use steps::{Findings, Step};
 pub use verdict::{Reason, Verdict};
+pub use why::{WhyBlob, users_of_blob, why, why_blob, why_tag};
 
 use clock::Clock;
 use longshore_metadata::Metadata;

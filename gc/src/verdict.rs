@@ -26,8 +26,12 @@ pub enum Reason {
     Parent(Digest),
     /// It refers to a subject that is there.
     Subject(Digest),
-    /// It was tagged, pushed or pulled not long ago.
+    /// It was tagged while it was looked at.
     Recent,
+    /// It was tagged, pushed or pulled not long ago: its tags can be brought back.
+    Undo,
+    /// It was tagged, pushed or pulled not longer ago than the retention rule of this name says.
+    UntaggedAfter(String),
     /// A manifest needs it.
     NeededBy(Digest),
     /// It was promised to whoever pushed it, or asked for it.
@@ -38,13 +42,27 @@ pub enum Reason {
     Gone,
 }
 
+impl Reason {
+    /// The rule of retention that keeps it.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Self::UntaggedAfter(rule) => Some(rule),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tag(tag) => write!(formatter, "tag {tag}"),
             Self::Parent(digest) => write!(formatter, "index {digest}"),
             Self::Subject(digest) => write!(formatter, "subject {digest}"),
-            Self::Recent => formatter.write_str("tagged, pushed or pulled not long ago"),
+            Self::Recent => formatter.write_str("tagged just now"),
+            Self::Undo => formatter.write_str("tagged, pushed or pulled not long ago, by gc.undo"),
+            Self::UntaggedAfter(rule) => {
+                write!(formatter, "tagged, pushed or pulled not long ago, by untagged_after of the rule {rule:?}")
+            }
             Self::NeededBy(digest) => write!(formatter, "manifest {digest}"),
             Self::Promised => formatter.write_str("lease"),
             Self::HeldBy(repository) => write!(formatter, "repository {repository}"),
@@ -64,8 +82,12 @@ pub(crate) fn of_manifest(facts: Option<&ManifestFacts>, rules: &Rules, now: Sys
         return Verdict::Kept(keeper.unwrap_or(Reason::Recent));
     };
     let last = facts.last_pulled_at.map_or(untagged_since, |pulled| pulled.max(untagged_since));
-    let until = last.max(facts.pushed_at) + rules.retention.untagged_after(&facts.repository, rules.undo);
-    if until > now { Verdict::Until(until, Reason::Recent) } else { Verdict::Goes }
+    let (stays, rule) = rules.retention.untagged_after(&facts.repository, rules.undo);
+    let until = last.max(facts.pushed_at) + stays;
+    if until <= now {
+        return Verdict::Goes;
+    }
+    Verdict::Until(until, rule.map_or(Reason::Undo, |rule| Reason::UntaggedAfter(rule.name.clone())))
 }
 
 /// A repository holds a blob while a manifest needs it, and for as long as it was promised.

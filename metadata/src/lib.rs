@@ -23,6 +23,7 @@ mod garbage;
 mod history;
 mod inventory;
 mod postgres;
+mod preview;
 mod pulls;
 mod quotas;
 mod reads;
@@ -42,6 +43,7 @@ pub use garbage::{
 };
 pub use history::{DeletedManifest, TagChange};
 pub use inventory::{Content, Forgotten, InRows, ObjectRow, StrayObject, Table};
+pub use preview::{BlobUser, OpenSession, SessionPage};
 pub use pulls::{ManifestPulls, TagPulls};
 pub use quotas::{ComparedUsage, NamespaceUsage, Quotas, namespace};
 pub use records::{

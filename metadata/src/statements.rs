@@ -17,7 +17,7 @@ macro_rules! every_statement {
     ($($own:ident)*) => {
         every_statement!(@of
             blobs collection contents damage finish garbage history inventory manifests old_blobs old_grants old_manifests
-            parts pulls references repositories restore retention reviews scrub snapshot store_mark uploads usage $($own)*
+            parts preview pulls references repositories restore retention reviews scrub snapshot store_mark uploads usage $($own)*
         )
     };
     (@of $($file:ident)*) => {{

@@ -43,6 +43,7 @@ mod manifest_races;
 mod manifests;
 mod orders;
 mod parts;
+mod preview;
 mod pulls;
 mod queue;
 mod quotas;

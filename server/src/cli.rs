@@ -105,7 +105,7 @@ pub(crate) enum TagAction {
 /// How to collect garbage.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GcOptions {
-    /// Delete nothing: show what would go, how much that is, and what stays until when and why.
+    /// Delete nothing: show what would go, how much that is, and what stays until when and why. JSON is one value a line.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
     /// Go on although the clock was moved, or much would be deleted.
@@ -122,7 +122,7 @@ pub(crate) struct GcOptions {
 /// What else to do about garbage.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum GcAction {
-    /// Say why a manifest stays, or that it goes.
+    /// Say why a manifest or a blob stays, or that it goes.
     Why {
         /// NAME:TAG or NAME@DIGEST.
         name: String,

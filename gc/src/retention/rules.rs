@@ -94,9 +94,14 @@ impl Retention {
         self.tag_rules(repository).next().is_some() || self.build_caches(repository).is_some()
     }
 
-    /// How long a manifest of the repository stays that nothing keeps. Never shorter than `undo`: so long a tag can be
-    /// brought back, wherever it was.
-    pub(crate) fn untagged_after(&self, repository: &RepositoryName, undo: Duration) -> Duration {
-        self.of(repository).find_map(|rule| rule.untagged_after).unwrap_or_default().max(undo)
+    /// How long a manifest of the repository stays that nothing keeps, and the rule that has it stay longer than `undo`. Never
+    /// shorter than that: so long a tag can be brought back, wherever it was.
+    pub(crate) fn untagged_after<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        undo: Duration,
+    ) -> (Duration, Option<&'a RetentionRule>) {
+        let ruled = self.of(repository).find_map(|rule| rule.untagged_after.map(|time| (time, Some(rule))));
+        ruled.filter(|(time, _)| *time > undo).unwrap_or((undo, None))
     }
 }

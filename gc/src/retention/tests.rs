@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::place::{Place, place};
-use crate::{Halt, Rules, Verdict};
+use crate::{Foreseen, GoingTag, Halt, Reason, Rules, Verdict};
 use longshore_metadata::{Breaker, PutManifest, PutManifestOutcome, Review, TagFacts, TagPulls};
 use longshore_oci::{Digest, ImmutableRule, ImmutableTags, RepositoryName, Tag, TagScope};
 use proptest::prelude::*;
@@ -233,6 +233,13 @@ fn unbroken(place: &Place) -> Retention {
     Retention { breaker: Breaker { percent: 100, floor: 0 }, ..place.rules.retention.clone() }
 }
 
+fn going_tags(told: &[Foreseen]) -> impl Iterator<Item = &GoingTag> {
+    told.iter().filter_map(|foreseen| match foreseen {
+        Foreseen::Tag(tag) => Some(tag),
+        _ => None,
+    })
+}
+
 #[tokio::test]
 async fn referrers_and_children_go_with_what_a_tag_named() {
     let place = place(Duration::ZERO).await.with(vec![rule("all", ".*", last_pushed(1))]);
@@ -251,8 +258,8 @@ async fn referrers_and_children_go_with_what_a_tag_named() {
     place.metadata.put_manifest(signature).await.unwrap();
     place.push_later("new").await;
 
-    let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
-    let tags: Vec<_> = preview.tags.iter().map(|tag| (tag.tag.as_str(), tag.rule.as_str())).collect();
+    let (preview, told) = place.preview().await;
+    let tags: Vec<_> = going_tags(&told).map(|tag| (tag.tag.as_str(), tag.rule.as_str())).collect();
     assert_eq!(tags, [("old", "all")]);
     let bytes = ["child", "index", "layer", "signature"].map(str::len).iter().sum::<usize>() as u64;
     assert_eq!((preview.freed.manifests, preview.freed.blobs, preview.freed.bytes), (3, 1, bytes));
@@ -298,8 +305,8 @@ async fn a_rule_that_only_reports_deletes_nothing() {
     }
     assert_eq!(place.retain().await, Retained { repositories: 1, reported: 2, ..Retained::default() });
     assert_eq!(place.tags().await, ["one", "three", "two"]);
-    let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
-    assert!(preview.tags.len() == 2 && preview.tags.iter().all(|tag| tag.is_only_reported), "{preview:?}");
+    let (_, told) = place.preview().await;
+    assert!(going_tags(&told).count() == 2 && going_tags(&told).all(|tag| tag.is_only_reported), "{told:?}");
 }
 
 #[tokio::test]
@@ -347,10 +354,15 @@ async fn old_generations_of_a_build_cache_go_at_once() {
     let image = place.push_manifest("app", "image", &[], &["latest"]).await;
     place.push_manifest("app", "next image", &[], &["latest"]).await;
 
-    let preview = crate::preview(&place.metadata, &place.rules).await.unwrap();
-    let going: Vec<_> = preview.going.iter().map(|going| going.digest).collect();
+    let (mut going, mut staying) = (Vec::new(), Vec::new());
+    for foreseen in place.preview().await.1 {
+        match foreseen {
+            Foreseen::Manifest(manifest) => going.push(manifest.digest),
+            Foreseen::StayingManifest(manifest) => staying.push(manifest.digest),
+            other => panic!("{other:?}"),
+        }
+    }
     assert_eq!(going, [generations[1]]);
-    let staying: Vec<_> = preview.staying.iter().map(|staying| staying.digest).collect();
     assert!(staying.contains(&generations[2]) && staying.contains(&image) && !staying.contains(&generations[1]));
 
     assert_eq!(place.retain().await.build_caches.count, 1);
@@ -387,11 +399,13 @@ async fn untagged_manifests_stay_longer_where_a_rule_says_so_and_never_shorter()
         let rules = vec![RetentionRule { untagged_after, ..rule("all", ".*", Keep::default()) }];
         let rules = Rules { retention: Retention { rules, ..Retention::default() }, ..Rules::default() };
         match crate::why(&place.metadata, &rules, &"app".parse().unwrap(), &digest).await.unwrap() {
-            Some(Verdict::Until(until, _)) => until,
+            Some(Verdict::Until(until, reason)) => (until, reason),
             other => panic!("{other:?}"),
         }
     };
-    let default = until(None).await;
-    assert_eq!(until(Some(30 * DAY)).await, default + 23 * DAY);
-    assert_eq!(until(Some(DAY)).await, default, "so long a tag can be brought back");
+    let (default, reason) = until(None).await;
+    assert_eq!(reason, Reason::Undo);
+    let by_the_rule = Reason::UntaggedAfter("all".to_owned());
+    assert_eq!(until(Some(30 * DAY)).await, (default + 23 * DAY, by_the_rule));
+    assert_eq!(until(Some(DAY)).await, (default, Reason::Undo), "so long a tag can be brought back");
 }

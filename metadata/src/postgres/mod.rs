@@ -41,6 +41,8 @@ mod old_grants;
 mod old_manifests;
 #[path = "../queries/parts.rs"]
 mod parts;
+#[path = "../queries/preview.rs"]
+mod preview;
 #[path = "../queries/pulls.rs"]
 mod pulls;
 #[path = "../queries/references.rs"]

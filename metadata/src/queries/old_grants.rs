@@ -7,16 +7,27 @@ use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queue_list, queued, 
 use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{CondemnedGrant, Deleted, GrantFacts, NeededBlob, Result, Review, ReviewPage, Reviewed};
+use longshore_oci::{Digest, RepositoryName};
 use std::collections::{HashMap, HashSet};
+use std::time::SystemTime;
+
+/// What is told of a repository's `r` hold `g` on a blob `b`.
+macro_rules! facts {
+    () => {
+        "r.name, b.digest, b.size, g.expires_at, (SELECT m.digest FROM manifest_blobs n CROSS JOIN manifests m \
+            WHERE n.repository_id = g.repository_id AND n.blob_id = g.blob_id AND m.id = n.manifest_id \
+            ORDER BY n.manifest_id LIMIT 1) AS needed_by "
+    };
+}
 
 statements! {
-    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, r.name, b.digest, b.size, g.expires_at, \
-        (SELECT m.digest FROM manifest_blobs n CROSS JOIN manifests m WHERE n.repository_id = q.id1 AND n.blob_id = q.id2 \
-            AND m.id = n.manifest_id ORDER BY n.manifest_id LIMIT 1) AS needed_by \
-        FROM clock c CROSS JOIN ", queued!("2"), " \
+    DUE = concat!("SELECT q.id1, q.id2, q.review_after, c.now, ", facts!(), "FROM clock c CROSS JOIN ", queued!("2"), " \
         LEFT JOIN repository_blobs g ON g.repository_id = q.id1 AND g.blob_id = q.id2 \
         LEFT JOIN blobs b ON b.id = g.blob_id LEFT JOIN repositories r ON r.id = g.repository_id \
         ORDER BY q.review_after, q.id1, q.id2");
+    ONE = concat!("SELECT (SELECT now FROM clock) AS now, ", facts!(), "FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
+        AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) \
+        JOIN repositories r ON r.id = g.repository_id WHERE b.digest = $2");
     // What manifests need: each with how many manifests of the repository need it, and how many repositories hold it.
     NEEDED_BY = concat!("SELECT n.repository_id, n.blob_id, r.name, b.digest, b.size, \
         (SELECT count(*) FROM manifest_blobs o WHERE o.repository_id = n.repository_id AND o.blob_id = n.blob_id) AS users, \
@@ -64,6 +75,14 @@ impl FoundRow for GrantRow {
             needed_by: self.needed_by.as_deref().map(digest).transpose()?,
         }))
     }
+}
+
+/// A hold, and when it was read.
+#[derive(sqlx::FromRow)]
+struct ReadRow {
+    now: i64,
+    #[sqlx(flatten)]
+    found: GrantRow,
 }
 
 #[derive(sqlx::FromRow)]
@@ -124,6 +143,20 @@ impl Transaction for Delete {
 impl Store {
     pub(crate) async fn review_grants(&self, page: ReviewPage) -> Result<Reviewed<GrantFacts>> {
         self.review::<GrantRow>(DUE, page).await
+    }
+
+    pub(crate) async fn grant_facts(
+        &self,
+        repository: &RepositoryName,
+        blob: &Digest,
+    ) -> Result<Option<(SystemTime, GrantFacts)>> {
+        let told: Result<Option<ReadRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(ONE).bind(repository.as_str()).bind(blob.to_bytes());
+            Ok(asked.fetch_optional(connection).await?)
+        });
+        let Some(ReadRow { now, found }) = told? else { return Ok(None) };
+        let now = time(now)?;
+        Ok(found.facts()?.map(|facts| (now, facts)))
     }
 
     pub(crate) async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {

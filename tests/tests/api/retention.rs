@@ -1,11 +1,13 @@
 //! Rules that say which tags stay: what the commands say of them, what the server does, and how it is undone.
 
 use longshore_tests::backends::Backend;
-use longshore_tests::client::Client;
+use longshore_tests::client::{Client, expect};
+use longshore_tests::image::Blob;
 use longshore_tests::on_all;
 use longshore_tests::scratch::Scratch;
 use longshore_tests::server::{Options, Server};
-use serde_json::Value;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 
 use crate::answers::eventually;
 use crate::commands::run;
@@ -13,6 +15,10 @@ use crate::content::SmallImage;
 
 on_all!(
     the_preview_says_which_tags_go_and_what_follows,
+    the_preview_says_until_when_leases_uploads_and_rules_keep_the_rest,
+    the_preview_names_so_many_to_people_and_all_to_programs,
+    an_upload_that_nobody_goes_on_with_is_foreseen_to_go,
+    a_blob_is_told_with_the_manifests_that_need_it,
     tags_go_by_a_rule_and_can_be_brought_back,
     a_rule_that_only_reports_is_counted,
 );
@@ -49,6 +55,21 @@ impl Registry {
         assert_eq!((code, complaint.as_str()), (0, ""), "{arguments:?}");
         said
     }
+
+    /// What the preview tells programs.
+    fn foresee(&self, rules: &str) -> Vec<Value> {
+        values(&self.say(&["gc", "--dry-run", "--output", "json"], rules))
+    }
+}
+
+/// The values that a command said to programs, one a line.
+fn values(said: &str) -> Vec<Value> {
+    said.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+/// Those of one kind.
+fn of_kind<'a>(values: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    values.iter().filter(|value| value["kind"] == kind).collect()
 }
 
 async fn the_preview_says_which_tags_go_and_what_follows(backend: Backend) {
@@ -63,13 +84,26 @@ async fn the_preview_says_which_tags_go_and_what_follows(backend: Backend) {
     let line = format!("goes   {repository}:pr-1  {}  by the rule \"branches\"\n", old.manifest.digest);
     assert!(said.contains(&line), "{said}");
     assert!(!said.contains(":pr-2") && !said.contains(":main"), "{said}");
-    let said: Value =
-        serde_json::from_str(&registry.say(&["gc", "--dry-run", "--output", "json"], &rules)).expect("JSON");
-    assert_eq!(said["tags"].as_array().map(Vec::len), Some(1), "{said}");
-    assert_eq!((&said["tags"][0]["tag"], &said["tags"][0]["rule"]), (&"pr-1".into(), &"branches".into()));
+    for blob in [&old.config, &old.layer] {
+        let (digest, size) = (&blob.digest, blob.bytes.len());
+        let line = format!("goes   blob {repository}@{digest}  {size} bytes  with the last manifest that needs it\n");
+        assert!(said.contains(&line), "{said}");
+    }
+    let told = registry.foresee(&rules);
+    let tags = of_kind(&told, "tag");
+    assert_eq!(tags.len(), 1, "{told:?}");
+    assert_eq!((&tags[0]["tag"], &tags[0]["rule"]), (&"pr-1".into(), &"branches".into()));
+    let blobs = of_kind(&told, "blob");
+    let mut digests: Vec<_> = blobs.iter().filter_map(|blob| blob["digest"].as_str()).collect();
+    digests.sort_unstable();
+    let mut expected = [old.config.digest.as_str(), old.layer.digest.as_str()];
+    expected.sort_unstable();
+    assert_eq!(digests, expected);
+    assert!(blobs.iter().all(|blob| blob["goes"] == true && blob["freed"] == true), "{told:?}");
     let bytes = [&old.config, &old.layer, &old.manifest].map(|blob| blob.bytes.len()).iter().sum::<usize>();
-    assert_eq!((said["freed"]["manifests"].as_u64(), said["freed"]["blobs"].as_u64()), (Some(1), Some(2)), "{said}");
-    assert_eq!(said["freed"]["bytes"].as_u64(), Some(bytes as u64), "{said}");
+    let freed = &told.last().expect("there is a sum")["freed"];
+    assert_eq!(*freed, json!({ "manifests": 1, "blobs": 2, "uploads": 0, "bytes": bytes }), "{told:?}");
+    assert_eq!(of_kind(&told, "repository")[0]["loses"], *freed);
 
     let why = |name: &str, rules: &str| registry.say(&["gc", "why", &format!("{repository}:{name}")], rules);
     assert!(why("pr-1", &rules).ends_with("pr-1 goes: nothing keeps it that the rule \"branches\" names\n"));
@@ -88,6 +122,107 @@ async fn the_preview_says_which_tags_go_and_what_follows(backend: Backend) {
     let (code, _, complaint) = registry.ask(&["gc", "--dry-run"], "[{ name: x, tags: 'pr-.*' }]");
     assert_eq!(code, 1);
     assert!(complaint.contains("rule \"x\" keeps nothing, so that every tag would go"), "{complaint}");
+}
+
+async fn the_preview_says_until_when_leases_uploads_and_rules_keep_the_rest(backend: Backend) {
+    let registry = Registry::start(Options::on(backend), backend);
+    let repository = "retention/waits";
+    let old = SmallImage::pushed_to(&registry.client, repository, "latest").await;
+    SmallImage::pushed_to(&registry.client, repository, "latest").await;
+    let loose = Blob::random(1000);
+    registry.client.push_blob(repository, &loose).await;
+    let upload = registry.client.start_upload(repository).await;
+    let chunk = registry.client.send_chunk(&upload, None, vec![0; 777]).await;
+    expect(chunk, StatusCode::ACCEPTED, "the begin of a blob").await;
+
+    let audited = "[{ name: audited, repositories: [retention/**], untagged_after: 90d }]";
+    let said = registry.say(&["gc", "--dry-run"], audited);
+    let line = |begin: &str| {
+        let line = said.lines().find(|line| line.starts_with(begin));
+        line.unwrap_or_else(|| panic!("no line {begin:?} in {said}")).to_owned()
+    };
+    let manifest = line(&format!("stays  {repository}@{}  until 2", old.manifest.digest));
+    assert!(manifest.ends_with(", by untagged_after of the rule \"audited\""), "{said}");
+    line(&format!("stays  blob {repository}@{}  1000 bytes  lease until 2", loose.digest));
+    assert!(line("stays  upload ").contains(&format!(" to {repository}  777 bytes  until 2")), "{said}");
+    line("of these held by a lease for now: 1 blobs, 1000 bytes");
+    line("beside these, in uploads that have time: 1 uploads, 777 bytes");
+    let said = registry.say(&["gc", "--dry-run"], "[]");
+    assert!(said.contains("not long ago, by gc.undo\n"), "{said}");
+
+    let told = registry.foresee(audited);
+    let [manifest] = of_kind(&told, "manifest")[..] else { panic!("{told:?}") };
+    assert_eq!((&manifest["goes"], &manifest["rule"]), (&false.into(), &"audited".into()));
+    let [blob] = of_kind(&told, "blob")[..] else { panic!("{told:?}") };
+    assert_eq!((&blob["digest"], &blob["goes"]), (&loose.digest.as_str().into(), &false.into()));
+    assert!(blob["why"] == "lease" && blob["lease_until"].is_string(), "{blob}");
+    let [session] = of_kind(&told, "upload")[..] else { panic!("{told:?}") };
+    assert_eq!((&session["goes"], &session["bytes"]), (&false.into(), &777.into()));
+    let sum = told.last().expect("there is a sum");
+    assert_eq!(sum["leased"], json!({ "blobs": 1, "bytes": 1000 }));
+    assert_eq!(sum["open"], json!({ "uploads": 1, "bytes": 777 }));
+}
+
+async fn the_preview_names_so_many_to_people_and_all_to_programs(backend: Backend) {
+    let registry = Registry::start(Options::on(backend), backend);
+    for _ in 0..102 {
+        registry.client.push_blob("retention/many", &Blob::random(10)).await;
+    }
+    let said = registry.say(&["gc", "--dry-run"], "[]");
+    assert_eq!(said.lines().filter(|line| line.starts_with("stays  blob ")).count(), 100);
+    assert!(said.contains("and 2 more blobs: --output json names each\n"), "{said}");
+    assert!(said.contains("freed in the end: 0 manifests, 102 blobs, 0 uploads, 1020 bytes\n"), "{said}");
+    assert_eq!(of_kind(&registry.foresee("[]"), "blob").len(), 102);
+}
+
+async fn an_upload_that_nobody_goes_on_with_is_foreseen_to_go(backend: Backend) {
+    let options = Options::on(backend).set("gc.upload_expiry", "1s").set("gc.interval", "1h");
+    let registry = Registry::start(options, backend);
+    // The first pass comes at once, and the next one in an hour.
+    let passed = || async { (registry.client.metric("longshore_gc_passes_total").await == 1).then_some(()) };
+    eventually("past the first pass", passed).await;
+    let repository = "retention/expires";
+    let upload = registry.client.start_upload(repository).await;
+    let chunk = registry.client.send_chunk(&upload, None, vec![0; 777]).await;
+    expect(chunk, StatusCode::ACCEPTED, "the begin of a blob").await;
+    let foreseen = || async {
+        let told = registry.foresee("[]");
+        let goes = of_kind(&told, "upload").iter().any(|upload| upload["goes"] == true);
+        goes.then_some(told)
+    };
+    let told = eventually("expired", foreseen).await;
+    let one = json!({ "manifests": 0, "blobs": 0, "uploads": 1, "bytes": 777 });
+    assert_eq!(told.last().expect("there is a sum")["freed"], one);
+    assert_eq!(of_kind(&told, "repository")[0]["loses"], one);
+    let said = registry.say(&["gc", "--dry-run"], "[]");
+    let line = said.lines().find(|line| line.starts_with("goes   upload ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(&format!(" to {repository}  777 bytes  expired 2")), "{said}");
+}
+
+async fn a_blob_is_told_with_the_manifests_that_need_it(backend: Backend) {
+    let registry = Registry::start(Options::on(backend), backend);
+    let repository = "retention/why";
+    let image = SmallImage::pushed_to(&registry.client, repository, "latest").await;
+    let loose = Blob::random(1000);
+    registry.client.push_blob(repository, &loose).await;
+    let name = |blob: &Blob| format!("{repository}@{}", blob.digest);
+
+    let said = registry.say(&["gc", "why", &name(&image.layer)], "[]");
+    let needed = format!("blob {} stays: manifests need it (and its lease is until 2", name(&image.layer));
+    assert!(said.starts_with(&needed), "{said}");
+    let user = format!("\nneeded by {}, which stays: tag latest\n", name(&image.manifest));
+    assert!(said.ends_with(&user), "{said}");
+    let said = registry.say(&["gc", "why", &name(&loose)], "[]");
+    assert!(said.starts_with(&format!("blob {} stays until 2", name(&loose))), "{said}");
+    assert!(said.ends_with(": lease; it goes then, for no manifest needs it\n"), "{said}");
+
+    let told = values(&registry.say(&["gc", "why", &name(&image.layer), "--output", "json"], "[]"));
+    let [blob, manifest] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&blob["kind"], &blob["goes"], &blob["bytes"]), (&"blob".into(), &false.into(), &200.into()));
+    assert!(blob["lease_until"].is_string(), "{blob}");
+    assert_eq!(manifest["digest"], image.manifest.digest.as_str());
+    let (code, _, complaint) = registry.ask(&["gc", "why", &format!("elsewhere@{}", loose.digest)], "[]");
+    assert!(code == 1 && complaint.contains("is not here"), "{complaint}");
 }
 
 async fn tags_go_by_a_rule_and_can_be_brought_back(backend: Backend) {

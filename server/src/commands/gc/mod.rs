@@ -2,6 +2,7 @@
 //! passes.
 
 mod preview;
+mod why;
 
 use super::{FOUND, serve::lifetimes, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
@@ -9,7 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use longshore_config::Settings;
 use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
 /// So many manifests, and so many blobs, are never too many to delete in a day.
 const FLOOR: u64 = 1000;
@@ -47,7 +51,7 @@ async fn refuse_what_has_no_say(sources: &SettingsSources, settings: &Settings, 
 async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> Result<ExitCode> {
     let rules = rules(settings);
     if let Some(GcAction::Why { name }) = &options.action {
-        return preview::why(metadata, &rules, name, options.output).await;
+        return why::why(metadata, &rules, name, options.output).await;
     }
     if options.dry_run {
         preview::preview(metadata, &rules, options.output).await?;
@@ -93,6 +97,10 @@ fn at_once(rules: Rules) -> Rules {
     Rules { share: 100, retention, ..rules }
 }
 
+fn time(time: SystemTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(time)
+}
+
 fn steps(collected: &Collected) -> [(&'static str, Deleted); 5] {
     let Collected { manifests, grants, blobs, objects, retained, .. } = collected;
     [
@@ -106,9 +114,8 @@ fn steps(collected: &Collected) -> [(&'static str, Deleted); 5] {
 
 fn halt(halt: &Halt) -> String {
     match halt {
-        Halt::Until(time) => {
-            let time = humantime::format_rfc3339_seconds(*time);
-            format!("the clock was moved: garbage collection waits until {time} (--resume goes on at once)")
+        Halt::Until(until) => {
+            format!("the clock was moved: garbage collection waits until {} (--resume goes on at once)", time(*until))
         }
         Halt::Stopped(why) => format!("garbage collection was stopped: {why} (--resume lets it)"),
     }

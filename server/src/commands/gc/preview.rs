@@ -1,151 +1,168 @@
-//! `longshore gc --dry-run` and `longshore gc why`: what would go, and why the rest stays.
+//! `longshore gc --dry-run`: what would go, and what stays until when and why, told while it is found.
 
+use super::time;
 use crate::cli::OutputFormat;
-use crate::commands::split_name;
-use anyhow::{Result, bail};
-use longshore_gc::{Going, GoingTag, Preview, Rules, Share, Staying, TagVerdict, Verdict};
-use longshore_metadata::Metadata;
-use longshore_oci::Reference;
+use anyhow::Result;
+use longshore_gc::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Rules, Share, StayingManifest};
+use longshore_metadata::{Metadata, OpenSession};
+use longshore_oci::RepositoryName;
 use serde_json::{Value, json};
-use std::{fmt::Write as _, process::ExitCode, time::SystemTime};
+use std::time::SystemTime;
+
+/// So many blobs, and so many sessions, are named to people; to programs all are.
+const NAMED: u64 = 100;
 
 pub(super) async fn preview(metadata: &Metadata, rules: &Rules, output: OutputFormat) -> Result<()> {
-    let preview = longshore_gc::preview(metadata, rules).await?;
+    let mut names = Names::default();
+    let told = |foreseen: Foreseen| match output {
+        OutputFormat::Text => names.tell(&foreseen),
+        OutputFormat::Json => println!("{}", as_json(&foreseen)),
+    };
+    let preview = longshore_gc::preview(metadata, rules, told).await?;
     match output {
-        OutputFormat::Text => print!("{}", text(&preview)),
-        OutputFormat::Json => println!("{}", as_json(&preview)),
+        OutputFormat::Text => {
+            names.tell_rest();
+            tell_sums(&preview);
+        }
+        OutputFormat::Json => tell_json_sums(&preview),
     }
     Ok(())
 }
 
-/// Says why a manifest stays, given as `NAME:TAG` or `NAME@DIGEST`, and what rules say of the tag.
-pub(super) async fn why(metadata: &Metadata, rules: &Rules, name: &str, output: OutputFormat) -> Result<ExitCode> {
-    let (repository, reference) = split_name(name)?;
-    let (digest, tag) = match reference {
-        Reference::Digest(digest) => (Some(digest), None),
-        Reference::Tag(tag) => {
-            let digest = metadata.find_tag(&repository, &tag).await?.map(|record| record.digest);
-            (digest, longshore_gc::why_tag(metadata, rules, &repository, &tag).await?)
+/// How many were told.
+#[derive(Debug, Default)]
+struct Names {
+    blobs: u64,
+    sessions: u64,
+}
+
+impl Names {
+    fn tell(&mut self, foreseen: &Foreseen) {
+        let count = match foreseen {
+            Foreseen::Blob(_) => &mut self.blobs,
+            Foreseen::Session { .. } => &mut self.sessions,
+            Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) => {
+                return println!("{}", line(foreseen));
+            }
+        };
+        *count += 1;
+        if *count <= NAMED {
+            println!("{}", line(foreseen));
         }
-    };
-    let verdict = match digest {
-        Some(digest) => longshore_gc::why(metadata, rules, &repository, &digest).await?,
-        None => None,
-    };
-    let (Some(digest), Some(verdict)) = (digest, verdict) else { bail!("{name} is not here") };
-    match output {
-        OutputFormat::Text => {
-            println!("{repository}@{digest} {}", said(&verdict));
-            if let Some(verdict) = tag {
-                println!("{name} {}", said_of_tag(&verdict));
+    }
+
+    fn tell_rest(&self) {
+        for (count, what) in [(self.sessions, "uploads"), (self.blobs, "blobs")] {
+            if count > NAMED {
+                println!("and {} more {what}: --output json names each", count - NAMED);
             }
         }
-        OutputFormat::Json => println!(
-            "{}",
-            json!({
-                "repository": repository.as_str(), "digest": digest.to_string(), "goes": verdict == Verdict::Goes,
-                "why": said(&verdict),
-                "tag": tag.map(|verdict| json!({
-                    "goes": verdict.goes_by().is_some(), "rule": rule_of(&verdict), "why": said_of_tag(&verdict),
-                })),
-            })
-        ),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn said_of_tag(verdict: &TagVerdict<'_>) -> String {
-    let only_reports = verdict.goes_by().is_some_and(|rule| rule.dry_run);
-    let goes = if only_reports { "would go, but its rule only reports" } else { "goes" };
-    match verdict {
-        TagVerdict::NoRule => "stays: no rule of retention is for it".to_owned(),
-        TagVerdict::Immutable(rule) => format!("stays: immutable by the rule {rule:?}"),
-        TagVerdict::Kept(rule, by) => format!("stays: {by}, by the rule {:?}", rule.name),
-        TagVerdict::Until(rule, until, by) => {
-            format!("stays until {}: {by}, by the rule {:?}", time(*until), rule.name)
+fn line(foreseen: &Foreseen) -> String {
+    match foreseen {
+        Foreseen::Tag(GoingTag { repository, tag, digest, rule, is_only_reported }) => {
+            let only = if *is_only_reported { " (which only reports)" } else { "" };
+            format!("goes   {repository}:{tag}  {digest}  by the rule {rule:?}{only}")
         }
-        TagVerdict::Goes(rule) => format!("{goes}: nothing keeps it that the rule {:?} names", rule.name),
-        TagVerdict::Expired(rule, _) => format!("{goes}: its annotation says so, by the rule {:?}", rule.name),
+        Foreseen::Manifest(GoingManifest { repository, digest, since, .. }) => {
+            let why =
+                since.map_or("with the last that keeps it".to_owned(), |since| format!("unkept since {}", time(since)));
+            format!("goes   {repository}@{digest}  {why}")
+        }
+        Foreseen::StayingManifest(StayingManifest { repository, digest, until, reason, .. }) => {
+            format!("stays  {repository}@{digest}  until {}: {reason}", time(*until))
+        }
+        Foreseen::Blob(blob) => blob_line(blob),
+        Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => {
+            let (what, when) = if *is_expired { ("goes ", "expired") } else { ("stays", "until") };
+            format!("{what}  upload {id} to {repository}  {received} bytes  {when} {}", time(*expires_at))
+        }
     }
 }
 
-fn rule_of<'rules>(verdict: &TagVerdict<'rules>) -> Option<&'rules str> {
-    match verdict {
-        TagVerdict::NoRule => None,
-        TagVerdict::Immutable(rule) => Some(rule),
-        TagVerdict::Kept(rule, _)
-        | TagVerdict::Until(rule, ..)
-        | TagVerdict::Goes(rule)
-        | TagVerdict::Expired(rule, _) => Some(&rule.name),
-    }
+fn blob_line(blob: &GoingBlob) -> String {
+    let GoingBlob { repository, digest, size, when, .. } = blob;
+    let name = repository.as_ref().map_or_else(|| digest.to_string(), |repository| format!("{repository}@{digest}"));
+    let (what, when) = match when {
+        BlobEnd::Unheld => ("goes ", "no repository holds it".to_owned()),
+        BlobEnd::LeaseEnded(ended) => ("goes ", format!("lease until {}, and no manifest needs it", time(*ended))),
+        BlobEnd::LeaseEnds(until) => ("stays", format!("lease until {}", time(*until))),
+        BlobEnd::WithManifests => ("goes ", "with the last manifest that needs it".to_owned()),
+    };
+    format!("{what}  blob {name}  {size} bytes  {when}")
 }
 
-fn said(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Kept(reason) => format!("stays: {reason}"),
-        Verdict::Until(until, reason) => format!("stays until {}: {reason}", time(*until)),
-        Verdict::Goes => "goes: nothing keeps it".to_owned(),
+fn tell_sums(preview: &Preview) {
+    let Preview { repositories, freed, leased, open, waiting } = preview;
+    for (repository, share) in repositories {
+        println!("{repository}: {}", of(share));
     }
-}
-
-fn time(time: SystemTime) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_seconds(time)
-}
-
-fn text(preview: &Preview) -> String {
-    let mut text = String::new();
-    for GoingTag { repository, tag, digest, rule, is_only_reported } in &preview.tags {
-        let only = if *is_only_reported { " (which only reports)" } else { "" };
-        let _ = writeln!(text, "goes   {repository}:{tag}  {digest}  by the rule {rule:?}{only}");
+    println!("freed in the end: {}", of(freed));
+    if leased.blobs > 0 {
+        println!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes);
     }
-    for Going { repository, digest, since } in &preview.going {
-        let why =
-            since.map_or("with the last that keeps it".to_owned(), |since| format!("unkept since {}", time(since)));
-        let _ = writeln!(text, "goes   {repository}@{digest}  {why}");
+    if open.sessions > 0 {
+        println!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes);
     }
-    for Staying { repository, digest, until, reason } in &preview.staying {
-        let _ = writeln!(text, "stays  {repository}@{digest}  until {}: {reason}", time(*until));
-    }
-    for (repository, share) in &preview.repositories {
-        let _ = writeln!(text, "{repository}: {}", of(share));
-    }
-    let _ = writeln!(text, "freed in the end: {}", of(&preview.freed));
-    let waiting = &preview.waiting;
-    let _ = writeln!(text, "condemned already: {} objects, {} bytes", waiting.count, waiting.bytes);
-    text
+    println!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes);
 }
 
 fn of(share: &Share) -> String {
-    format!("{} manifests, {} blobs, {} bytes", share.manifests, share.blobs, share.bytes)
+    let Share { manifests, blobs, sessions, bytes } = share;
+    format!("{manifests} manifests, {blobs} blobs, {sessions} uploads, {bytes} bytes")
 }
 
-fn as_json(preview: &Preview) -> Value {
-    let share = |share: &Share| json!({ "manifests": share.manifests, "blobs": share.blobs, "bytes": share.bytes });
-    let tags = preview.tags.iter().map(|tag| {
-        json!({
-            "repository": tag.repository.as_str(), "tag": tag.tag.as_str(), "digest": tag.digest.to_string(),
-            "rule": tag.rule, "only_reported": tag.is_only_reported,
-        })
-    });
-    let going = preview.going.iter().map(|going| {
-        json!({
-            "repository": going.repository.as_str(), "digest": going.digest.to_string(),
-            "unkept_since": going.since.map(|since| time(since).to_string()),
-        })
-    });
-    let staying = preview.staying.iter().map(|staying| {
-        json!({
-            "repository": staying.repository.as_str(), "digest": staying.digest.to_string(),
-            "until": time(staying.until).to_string(), "why": staying.reason.to_string(),
-        })
-    });
-    let repositories = preview.repositories.iter().map(|(name, lost)| (name.to_string(), share(lost)));
+fn as_json(foreseen: &Foreseen) -> Value {
+    let text = |time_of: SystemTime| time(time_of).to_string();
+    match foreseen {
+        Foreseen::Tag(GoingTag { repository, tag, digest, rule, is_only_reported }) => json!({
+            "kind": "tag", "goes": true, "repository": repository.as_str(), "tag": tag.as_str(),
+            "digest": digest.to_string(), "rule": rule, "only_reported": is_only_reported,
+        }),
+        Foreseen::Manifest(GoingManifest { repository, digest, size, since }) => json!({
+            "kind": "manifest", "goes": true, "repository": repository.as_str(), "digest": digest.to_string(),
+            "bytes": size, "unkept_since": since.map(text),
+        }),
+        Foreseen::StayingManifest(StayingManifest { repository, digest, size, until, reason }) => json!({
+            "kind": "manifest", "goes": false, "repository": repository.as_str(), "digest": digest.to_string(),
+            "bytes": size, "until": text(*until), "why": reason.to_string(), "rule": reason.rule(),
+        }),
+        Foreseen::Blob(blob) => blob_as_json(blob),
+        Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => json!({
+            "kind": "upload", "goes": is_expired, "repository": repository.as_str(), "upload": id.to_string(),
+            "bytes": received, "expires_at": text(*expires_at),
+        }),
+    }
+}
+
+fn blob_as_json(blob: &GoingBlob) -> Value {
+    let GoingBlob { repository, digest, size, when, is_freed } = blob;
+    let (goes, why, lease) = match when {
+        BlobEnd::Unheld => (true, "unheld", None),
+        BlobEnd::LeaseEnded(ended) => (true, "unneeded", Some(*ended)),
+        BlobEnd::LeaseEnds(until) => (false, "lease", Some(*until)),
+        BlobEnd::WithManifests => (true, "with its manifests", None),
+    };
     json!({
-        "tags": tags.collect::<Vec<_>>(),
-        "going": going.collect::<Vec<_>>(),
-        "staying": staying.collect::<Vec<_>>(),
-        "repositories": repositories.collect::<serde_json::Map<_, _>>(),
-        "freed": share(&preview.freed),
-        "condemned": { "objects": preview.waiting.count, "bytes": preview.waiting.bytes },
+        "kind": "blob", "goes": goes, "repository": repository.as_ref().map(RepositoryName::as_str),
+        "digest": digest.to_string(), "bytes": size, "why": why,
+        "lease_until": lease.map(|lease| time(lease).to_string()), "freed": is_freed,
     })
+}
+
+fn tell_json_sums(preview: &Preview) {
+    let Preview { repositories, freed, leased, open, waiting } = preview;
+    let share = |Share { manifests, blobs, sessions, bytes }: &Share| json!({ "manifests": manifests, "blobs": blobs, "uploads": sessions, "bytes": bytes });
+    for (repository, lost) in repositories {
+        println!("{}", json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }));
+    }
+    let sums = json!({
+        "kind": "sum", "freed": share(freed),
+        "leased": { "blobs": leased.blobs, "bytes": leased.bytes },
+        "open": { "uploads": open.sessions, "bytes": open.bytes },
+        "condemned": { "objects": waiting.count, "bytes": waiting.bytes },
+    });
+    println!("{sums}");
 }
