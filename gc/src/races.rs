@@ -58,7 +58,7 @@ impl Download {
         }
         let digest = place.push_object("app", &content).await;
         let key = place.key_of("app", &digest).await;
-        let object = place.storage.open_object(&key, LARGE as u64).await.unwrap();
+        let object = place.storage.open_object(&key, LARGE as u64, &digest).await.unwrap();
         let mut stream = object.range(0..LARGE as u64, Delivery::Copied);
         let taken = stream.try_next().await.unwrap().unwrap().to_vec();
         Self { content, digest, key, taken, stream }

@@ -4,7 +4,7 @@ use crate::content::{UPLOAD_LIFETIME, repository};
 use crate::database::{Database, PROMISE, REVIEW_DELAY, TICK};
 use crate::garbage::NO_BREAKER;
 use crate::orders::{begin_blocked, hold, without_waiting};
-use longshore_metadata::{BlobContent, BlobsOutcome, DeleteOutcome, Deleted, ExpiredUploads, Lifetimes, Tombstone};
+use longshore_metadata::{BlobContent, DeleteOutcome, Deleted, ExpiredUploads, GarbageOutcome, Lifetimes, Tombstone};
 use std::time::Duration;
 
 on_both_engines!(
@@ -169,7 +169,7 @@ async fn race_17_a_download_that_begins_while_its_blob_goes_has_its_bytes_for_a_
     assert_eq!(deleting.await.unwrap().unwrap(), DeleteOutcome::Deleted);
 
     database.advance(REVIEW_DELAY).await;
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 5 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
     database.advance(object_delay - TICK).await;
     assert_eq!(claim(&database, 10).await, Vec::<String>::new());

@@ -348,7 +348,7 @@ async fn race_14_the_last_hold_that_goes_while_the_review_ends_leaves_a_review()
     gate.commit().await.unwrap();
     assert_eq!(collecting.await.unwrap().unwrap().count, 1);
     keeping.await.unwrap().unwrap();
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 4 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 4 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
 }
 
@@ -373,7 +373,7 @@ async fn race_15_a_push_does_not_wait_for_who_takes_the_bytes_of_its_digest() {
     let digest = database.upload_blob("app", "objects/1", "layer").await;
     delete_blob(&database, "app", &digest).await;
     database.advance(REVIEW_DELAY).await;
-    let deleted = BlobsOutcome::Deleted(Deleted { count: 1, bytes: 5 });
+    let deleted = GarbageOutcome::Deleted(Deleted { count: 1, bytes: 5 });
     assert_eq!(database.collect_blobs(NO_BREAKER).await, deleted);
     let commit = database.attached_upload("app", "objects/2", "layer").await;
     // What `claim_tombstones` does.

@@ -6,8 +6,8 @@ use crate::database::Database;
 use crate::finish::finish;
 use crate::immutable::guarded;
 use longshore_metadata::{
-    BlobsOutcome, Breaker, CondemnedTag, DeleteOutcome, Deleted, FinishOutcome, FinishUpload, LostRaces, ManifestPulls,
-    MountOutcome, PutManifestOutcome, Review, TagPulls, TagsOutcome,
+    Breaker, CondemnedTag, DeleteOutcome, Deleted, FinishOutcome, FinishUpload, GarbageOutcome, LostRaces,
+    ManifestPulls, MountOutcome, PutManifestOutcome, Review, TagPulls, TagsOutcome,
 };
 use sqlx::{Postgres, Transaction};
 use std::time::Duration;
@@ -404,6 +404,6 @@ async fn collectors_that_delete_together_have_one_budget() {
     let metadata = database.metadata.clone();
     let second = begin_blocked(&database, async move { metadata.delete_unheld_blobs(second, breaker).await }).await;
     gate.commit().await.unwrap();
-    assert_eq!(first.await.unwrap().unwrap(), BlobsOutcome::Deleted(Deleted { count: 1, bytes: 3 }));
-    assert_eq!(second.await.unwrap().unwrap(), BlobsOutcome::Stopped);
+    assert_eq!(first.await.unwrap().unwrap(), GarbageOutcome::Deleted(Deleted { count: 1, bytes: 3 }));
+    assert_eq!(second.await.unwrap().unwrap(), GarbageOutcome::Stopped);
 }

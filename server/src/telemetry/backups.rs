@@ -20,7 +20,9 @@ impl BackupMetrics {
     /// Looks which backups are in the store. Where that cannot be told, the last number stays.
     pub(super) async fn look(&self, storage: &Storage) {
         match newest_backup(storage).await {
-            Ok(taken_at) => self.newest.set(taken_at.map_or(0, seconds_of)),
+            Ok(taken_at) => {
+                self.newest.set(taken_at.map_or(0, seconds_of));
+            }
             Err(error) => {
                 tracing::warn!(error = %crate::error::chain(&error), "the backups in the store could not be listed");
             }

@@ -19,6 +19,7 @@ use longshore_storage::{
 };
 use longshore_tests::{
     azurite,
+    middleman::Fault,
     minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
     programs::{run, run_refused},
     scratch::Scratch,
