@@ -3,18 +3,28 @@
 use crate::{
     expected::{Expected, MANIFEST, content, digest, repository, tag},
     faulty::Fault,
-    operation::{BLOBS, MANIFESTS, REPLICAS, REPOSITORIES, TAGS},
-    play::{Outcome, act},
+    operation::{BLOBS, HOUR, MANIFESTS, REPOSITORIES, TAGS},
+    play::Outcome,
+    quota, steps,
     world::World,
 };
 use futures_util::TryStreamExt;
-use longshore_gc::{Error as GcError, Step};
 use longshore_oci::Reference;
 use longshore_registry::{Delivery, Error, Purpose, Registry};
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-/// Compares whether a blob was found with what is known; a client that is told that it is not there knows so from then on.
+/// Compares whether a blob can be read with what is known; a client that is told that it is not there knows so from then
+/// on, unless it is damaged.
 pub(crate) fn blob_found(found: Result<(), Error>, expected: &mut Expected, number: usize, blob: usize) -> Outcome {
+    match found {
+        Ok(()) if expected.is_damaged[blob] => Err(format!("blob {blob} is damaged, and repository {number} has it")),
+        Err(Error::BlobUnknown { .. }) if expected.is_damaged[blob] => Ok(()),
+        found => blob_held(found, expected, number, blob),
+    }
+}
+
+/// Compares whether a repository holds a blob, damaged or not, with what is known.
+pub(crate) fn blob_held(found: Result<(), Error>, expected: &mut Expected, number: usize, blob: usize) -> Outcome {
     let now = expected.now;
     let known = &mut expected.repositories[number];
     match found {
@@ -111,7 +121,8 @@ async fn has_manifest(registry: &Registry, number: usize, manifest: usize) -> Ou
 /// Asks every replica for everything.
 pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcome {
     world.faulty.plan(|_, _| Fault::None);
-    for replica in 0..REPLICAS {
+    quota::is_kept(world).await?;
+    for replica in 0..world.processes() {
         let registry = world.registry(replica);
         for number in 0..REPOSITORIES {
             for manifest in 0..MANIFESTS {
@@ -129,9 +140,6 @@ pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcom
                 pull(&registry, expected, number, name).await?;
             }
         }
-        if world.is_one_process() {
-            break;
-        }
     }
     match world.ledger.book().written_again.first() {
         Some(key) => Err(format!("{key} was written after it was deleted")),
@@ -139,37 +147,32 @@ pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcom
     }
 }
 
-/// More than anything waits for at a time.
-const REST: Duration = Duration::from_secs(49 * 3600);
-
-/// Lets time go by, and does once whatever is due then.
-pub(crate) async fn collect(world: &mut World) -> Result<(), GcError> {
-    world.advance(REST).await;
-    let collector = world.collector(0);
-    collector.expire_uploads().await?;
-    collector.forget_deleted().await?;
-    collector.add_up_usage().await?;
-    for step in [Step::Manifests, Step::Grants, Step::Blobs] {
-        while let Some(found) = collector.look(step).await? {
-            collector.act(found).await?;
-        }
-    }
-    collector.delete_condemned().await?;
-    Ok(())
-}
-
 /// Lets all time go by that anything waits for, and the collector run until it finds nothing more: then what tags keep is
 /// there, and nothing else, in the database and in the store.
 pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outcome {
     while !world.decided.is_empty() {
-        act(world).await?;
+        steps::act(world, expected).await?;
     }
+    // A clock that was set back may have left what waits for long.
+    steps::wait(world, expected, 1000 * HOUR, true).await?;
     // A tagged index, its child, its layer, its blob, its object: each waits for what it was promised.
     for _ in 0..12 {
-        expected.now += REST;
-        collect(world).await.map_err(|error| error.to_string())?;
+        steps::wait(world, expected, 49 * HOUR, true).await?;
+        while !steps::may_go_on(world, expected, 0).await? {}
+        steps::pass(world, expected, 0).await?;
     }
     everything(world, expected).await?;
+    holds_what_tags_keep(world, expected).await?;
+    let named: BTreeSet<String> = world.clock.keys().await.into_iter().collect();
+    store_holds(world, &named)?;
+    // What each namespace holds was counted with every change, too.
+    match world.compare(false).await.map_err(|error| error.to_string())?.first() {
+        Some(finding) => Err(finding.to_string()),
+        None => Ok(()),
+    }
+}
+
+async fn holds_what_tags_keep(world: &World, expected: &Expected) -> Outcome {
     let mut manifests = 0;
     let mut held = BTreeSet::new();
     for (number, known) in expected.repositories.iter().enumerate() {
@@ -191,24 +194,19 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
         ("SELECT count(*) FROM tombstones", 0),
         ("SELECT count(*) FROM gc_queue", 0),
     ];
-    // What each namespace holds was counted with every change, or never missed one.
-    let counted = "SELECT CAST((SELECT COALESCE(SUM(bytes), 0) FROM namespace_usage) \
-        + (SELECT COALESCE(SUM(bytes), 0) FROM usage_changes) AS BIGINT)";
-    let held = "SELECT CAST((SELECT COALESCE(SUM(size), 0) FROM manifests) \
-        + (SELECT COALESCE(SUM(b.size), 0) FROM repository_blobs g JOIN blobs b ON b.id = g.blob_id) AS BIGINT)";
-    let (counted, held) = (world.clock.count(counted).await, world.clock.count(held).await);
-    if counted != held {
-        return Err(format!("{counted} bytes were counted, and {held} are held"));
-    }
     for (sql, count) in counts {
         let there = world.clock.count(sql).await;
         if there != count as i64 {
             return Err(format!("{sql} gives {there}, and {count} are needed"));
         }
     }
-    let named: BTreeSet<String> = world.clock.keys().await.into_iter().collect();
+    Ok(())
+}
+
+/// The store holds these objects, and nothing that was begun and not ended.
+fn store_holds(world: &World, named: &BTreeSet<String>) -> Outcome {
     let book = world.ledger.book();
-    if book.objects != named {
+    if book.objects != *named {
         return Err(format!("the store holds {:?}, and the database names {named:?}", book.objects));
     }
     if !book.uploads.is_empty() {

@@ -3,8 +3,13 @@
 use sqlx::{PgPool, SqlitePool, sqlite::SqliteConnectOptions};
 use std::{str::FromStr, time::Duration};
 
-/// What the clock says when a test begins, in microseconds.
-pub(crate) const BEGIN: i64 = 1_800_000_000_000_000;
+/// What the clock says when a test begins.
+pub(crate) const BEGIN: Duration = Duration::from_secs(1_800_000_000);
+
+/// As the database has it.
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap()
+}
 
 /// The test's own connection to the database.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ impl Clock {
     /// Stops the clock.
     pub(crate) async fn stop(&self) {
         self.run("CREATE TABLE stopped_clock (now BIGINT NOT NULL)", None).await;
-        self.run("INSERT INTO stopped_clock (now) VALUES ($1)", Some(BEGIN)).await;
+        self.run("INSERT INTO stopped_clock (now) VALUES ($1)", Some(micros(BEGIN))).await;
         match self {
             Self::Sqlite(pool) => {
                 let mut transaction = pool.begin().await.unwrap();
@@ -60,10 +65,21 @@ impl Clock {
         }
     }
 
-    /// Lets time go by.
-    pub(crate) async fn advance(&self, duration: Duration) {
-        let micros = i64::try_from(duration.as_micros()).unwrap();
-        self.run("UPDATE stopped_clock SET now = now + $1", Some(micros)).await;
+    /// From now on it says this. Nobody knows of any other time.
+    pub(crate) async fn begin_at(&self, now: Duration) {
+        self.set(now).await;
+        self.run("UPDATE gc_state SET window_began = (SELECT now FROM clock) WHERE id = 1", None).await;
+        self.was_watched().await;
+    }
+
+    /// It says this.
+    pub(crate) async fn set(&self, now: Duration) {
+        self.run("UPDATE stopped_clock SET now = $1", Some(micros(now))).await;
+    }
+
+    /// Collectors have looked at it all the time until now.
+    pub(crate) async fn was_watched(&self) {
+        self.run("UPDATE gc_state SET seen_at = (SELECT now FROM clock) WHERE id = 1", None).await;
     }
 
     /// What a query counts.

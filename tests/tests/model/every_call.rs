@@ -2,15 +2,15 @@
 //! tries once more and succeeds, nothing that was acknowledged is lost, and nothing is left behind.
 
 use crate::{
-    check,
+    clock::BEGIN,
     faulty::Fault,
     play::Outcome,
     runtime,
-    world::{Engine, World},
+    world::{Engine, Limits, World},
 };
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use longshore_gc::Error as GcError;
+use longshore_gc::{Error as GcError, Step};
 use longshore_metadata::UploadAddress;
 use longshore_oci::{Algorithm, Digest, Reference, RepositoryName};
 use longshore_registry::{Chunk, Delivery, Error, NewManifest, Purpose};
@@ -20,6 +20,7 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 const KIB: usize = 1024;
@@ -28,6 +29,8 @@ const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// All that a store is asked for.
 const CALLS: [&str; 10] =
     ["abort", "begin", "complete", "delete", "list", "put", "put_part", "read", "size", "uploads"];
+/// More than anything waits for at a time.
+const REST: Duration = Duration::from_secs(49 * 3600);
 /// Time goes by so often at most until nothing is left of what was deleted.
 const ROUNDS: usize = 12;
 /// What waits for the collector, or for its client.
@@ -69,11 +72,11 @@ fn any_one_call_of_a_history_may_fail() {
 
 /// Plays the history in a world of its own, in which this call fails. Answers how many calls there were, and what the one was.
 async fn play(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     images: &Images,
     fails: Option<(usize, When)>,
 ) -> Outcome<(usize, Option<&'static str>)> {
-    let mut world = World::new(engine).await;
+    let mut world = World::new(engine, Limits::none()).await;
     let failed = Arc::new(Mutex::new(None));
     let failing = failed.clone();
     world.faulty.plan(move |number, call| match fails {
@@ -83,7 +86,7 @@ async fn play(
         }
         _ => Fault::None,
     });
-    let played = Insistent { world: &mut world, images, failures: 0 }.play().await;
+    let played = Insistent { world: &mut world, images, now: BEGIN, failures: 0 }.play().await;
     let (calls, failed) = (world.faulty.calls(), *failed.lock().unwrap());
     world.close().await;
     played.map_err(|why| format!("with call {fails:?}, a {failed:?}, failing: {why}"))?;
@@ -183,10 +186,27 @@ impl From<GcError> for Failure {
     }
 }
 
+/// Does once whatever is due.
+async fn collect(world: &World) -> Result<(), GcError> {
+    let collector = world.collector(0);
+    collector.expire_uploads().await?;
+    collector.forget_deleted().await?;
+    collector.add_up_usage().await?;
+    for step in [Step::Manifests, Step::Grants, Step::Blobs] {
+        while let Some(found) = collector.look(step).await? {
+            collector.act(found).await?;
+        }
+    }
+    collector.delete_condemned().await?;
+    Ok(())
+}
+
 /// Who does everything once more that the store has failed at, and expects that to be enough.
 struct Insistent<'a> {
     world: &'a mut World,
     images: &'a Images,
+    /// What the clock says.
+    now: Duration,
     failures: usize,
 }
 
@@ -326,13 +346,15 @@ impl Insistent<'_> {
 
     /// The store has what the database says, and nothing that it knows nothing of.
     async fn compare(&mut self) -> Outcome {
-        let findings = self.insist("a check", async |world: &World| Ok(world.compare().await?)).await?;
+        let findings = self.insist("a check", async |world: &World| Ok(world.compare(false).await?)).await?;
         if findings.is_empty() { Ok(()) } else { Err(format!("the check finds {findings:?}")) }
     }
 
     async fn collect(&mut self) -> Outcome {
         for _ in 0..ROUNDS {
-            if let Err(error) = check::collect(self.world).await {
+            self.now += REST;
+            self.world.move_to(self.now, true).await;
+            if let Err(error) = collect(self.world).await {
                 self.forgive("a collection", error.into())?;
             }
             if self.world.clock.count(LEFT).await == 0 {

@@ -1,7 +1,10 @@
 //! What clients know, and so what must hold.
 
 use crate::{
+    clock::BEGIN,
+    collection::Collection,
     operation::{BLOBS, MANIFESTS, REPOSITORIES, TAGS},
+    restore::Backup,
     world::{INLINE, PROMISE, UNDO},
 };
 use longshore_oci::{Algorithm, Digest, RepositoryName, Tag};
@@ -102,8 +105,8 @@ pub(crate) struct Grant {
 pub(crate) struct Presence {
     /// Somebody pushed it here; otherwise it must not be found.
     pub(crate) may_be: bool,
-    /// When it was last pushed, or lost what kept it.
-    pub(crate) touched: Duration,
+    /// Until then it must be, since it was pushed, or lost what kept it, not long ago.
+    pub(crate) until: Duration,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -113,14 +116,23 @@ pub(crate) struct Repository {
     pub(crate) tags: [Option<usize>; TAGS],
 }
 
-/// All that clients know. Time is counted from the beginning.
-#[derive(Debug, Default)]
+/// All that clients know, and whoever looks after the registry. Times are as the database tells them.
+#[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) now: Duration,
     pub(crate) repositories: [Repository; REPOSITORIES],
+    /// Blobs that nobody can read until they are pushed anew.
+    pub(crate) is_damaged: [bool; BLOBS],
+    pub(crate) collection: Collection,
+    pub(crate) backup: Option<Backup>,
 }
 
 impl Expected {
+    pub(crate) fn new() -> Self {
+        let collection = Collection::new(BEGIN);
+        Self { now: BEGIN, repositories: Default::default(), is_damaged: [false; BLOBS], collection, backup: None }
+    }
+
     /// A client was told that the blob is there.
     pub(crate) fn promise(&mut self, repository: usize, blob: usize) {
         let until = self.now + PROMISE;
@@ -129,7 +141,21 @@ impl Expected {
     }
 
     pub(crate) fn touch(&mut self, repository: usize, manifest: usize) {
-        self.repositories[repository].manifests[manifest].touched = self.now;
+        self.repositories[repository].manifests[manifest].until = self.now + UNDO;
+    }
+
+    /// What must have been there at a time, by the clock of that time, is promised anew.
+    pub(crate) fn promise_anew(&mut self, then: Duration) {
+        let until = self.now + PROMISE;
+        for known in &mut self.repositories {
+            let before = known.clone();
+            for manifest in (0..MANIFESTS).filter(|manifest| before.must_have(*manifest, then)) {
+                known.manifests[manifest].until = known.manifests[manifest].until.max(until);
+            }
+            for blob in (0..BLOBS).filter(|blob| before.must_hold(*blob, then)) {
+                known.grants[blob].promised = known.grants[blob].promised.max(until);
+            }
+        }
     }
 
     /// The manifest went by a client's wish: what it kept is kept no longer since now.
@@ -168,7 +194,7 @@ impl Repository {
                 || parents.into_iter().any(|(number, _)| self.must_have(number, now))
                 || MANIFEST[manifest].subject.is_some_and(|subject| self.must_have(subject, now))
         };
-        known.may_be && (now < known.touched + UNDO || is_kept())
+        known.may_be && (now < known.until || is_kept())
     }
 
     /// Whether the blob must be there: it is promised, or a manifest that must be there needs it.

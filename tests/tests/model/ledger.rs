@@ -1,7 +1,11 @@
 //! A store that writes down what is in it, whatever its callers were told.
 
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use longshore_storage::{Backend, ByteStream, ObjectKey, Result, memory_backend};
 use std::{
     collections::{BTreeSet, HashSet},
@@ -21,6 +25,8 @@ pub(crate) struct Book {
     pub(crate) objects: BTreeSet<String>,
     pub(crate) uploads: BTreeSet<String>,
     deleted: HashSet<String>,
+    /// Objects whose first byte is another than the one that was written.
+    pub(crate) spoiled: HashSet<String>,
     /// Keys that were written after they had been deleted: there must be none.
     pub(crate) written_again: Vec<String>,
 }
@@ -114,7 +120,16 @@ impl Backend for Ledger {
     }
 
     fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>> {
-        self.inner.read(key, range)
+        let is_spoiled = self.book().spoiled.contains(&key.to_string());
+        Box::pin(async move {
+            let bytes = self.inner.read(key, range).await?;
+            if !is_spoiled {
+                return Ok(bytes);
+            }
+            let mut other = bytes.try_collect::<Vec<_>>().await?.concat();
+            other[0] ^= 1;
+            Ok(stream::iter([Ok(other.into())]).boxed())
+        })
     }
 
     fn delete<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<()>> {

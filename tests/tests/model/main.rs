@@ -1,5 +1,6 @@
 //! Garbage collection against a model: any history of pushes, pulls, deletes, steps of the collector one by one, time that
-//! goes by, replicas that end and stores that fail, and after it all that the design promises (design.md, section 5).
+//! goes by or is set wrong, replicas that end and die, stores that fail and bytes that rot, quotas, a breaker, backups and
+//! restores, and after it all that the design promises (design.md, section 5).
 //!
 //! A history that fails is made as short as it can be and printed with its seed: `MODEL_SEED=...` plays that one again.
 //! `MODEL_CASES` plays more of them.
@@ -8,6 +9,9 @@
 
 mod check;
 mod clock;
+mod collection;
+mod crash;
+mod damage;
 mod every_call;
 mod expected;
 #[allow(dead_code, reason = "other tests let reads fail in more ways")]
@@ -17,17 +21,20 @@ mod known;
 mod ledger;
 mod operation;
 mod play;
+mod quota;
+mod restore;
 mod shorten;
+mod steps;
 mod world;
 
 use operation::{Operation, operations};
 use play::Outcome;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use std::{env, fmt::Write};
+use std::{env, fmt::Write, sync::Arc};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
-use world::{Engine, World};
+use world::{Engine, Limits, World};
 
 /// Of how many operations a history is.
 const LENGTH: usize = 200;
@@ -52,9 +59,9 @@ fn runtime() -> Runtime {
 }
 
 /// Plays a history in a world of its own.
-fn play(runtime: &Runtime, engine: &Engine, history: &[Operation]) -> Outcome {
+fn play(runtime: &Runtime, engine: &Arc<Engine>, history: &[Operation]) -> Outcome {
     runtime.block_on(async {
-        let mut world = World::new(engine).await;
+        let mut world = World::new(engine, Limits::tight()).await;
         let played = play::all(&mut world, history).await;
         world.close().await;
         played
@@ -70,7 +77,7 @@ fn listed(history: &[Operation]) -> String {
 }
 
 /// Plays so many histories, or the one that the environment asks for.
-fn run(engine: &Engine, cases: usize) {
+fn run(engine: &Arc<Engine>, cases: usize) {
     let runtime = runtime();
     let seeds = match asked("MODEL_SEED") {
         Some(seed) => vec![seed],

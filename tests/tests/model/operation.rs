@@ -82,9 +82,37 @@ pub(crate) enum Operation {
         replica: usize,
     },
     Advance(Duration),
+    /// A whole pass of a replica's collector.
+    Pass {
+        replica: usize,
+    },
+    /// No process is there for so long.
+    Down(Duration),
+    /// The database's clock is set to another time while processes run.
+    MoveClock {
+        by: Duration,
+        back: bool,
+    },
     /// A process ends and another begins.
     Restart {
         replica: usize,
+    },
+    /// A process dies at one of the calls to the store that this takes, before or after the store did what it was asked.
+    Crash {
+        replica: usize,
+        at: Unfinished,
+        call: usize,
+        after: bool,
+    },
+    BackUp {
+        replica: usize,
+    },
+    /// The last backup takes the place of the database.
+    Restore,
+    /// The bytes of a blob's object become others, and somebody finds out.
+    Spoil {
+        replica: usize,
+        blob: usize,
     },
     /// The store fails at one of the next calls, before or after it did what it was asked.
     FailStore {
@@ -93,8 +121,25 @@ pub(crate) enum Operation {
     },
 }
 
+/// What a process is at when it dies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unfinished {
+    PushBlob { repository: usize, blob: usize },
+    PushInParts { repository: usize, blob: usize },
+    DeleteObjects,
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![Just(Step::Manifests), Just(Step::Grants), Just(Step::Blobs)]
+}
+
+fn unfinished() -> impl Strategy<Value = Unfinished> {
+    let blob = || (0..REPOSITORIES, 0..BLOBS);
+    prop_oneof![
+        blob().prop_map(|(repository, blob)| Unfinished::PushBlob { repository, blob }),
+        blob().prop_map(|(repository, blob)| Unfinished::PushInParts { repository, blob }),
+        Just(Unfinished::DeleteObjects),
+    ]
 }
 
 pub(crate) fn operations() -> impl Strategy<Value = Operation> {
@@ -113,30 +158,40 @@ pub(crate) fn operations() -> impl Strategy<Value = Operation> {
         Just(25 * HOUR),
         Just(49 * HOUR)
     ];
+    // What is rare takes long, or holds the collector up.
     prop_oneof![
-        8 => (replica(), repository(), blob())
+        32 => (replica(), repository(), blob())
             .prop_map(|(replica, repository, blob)| PushBlob { replica, repository, blob }),
-        4 => (replica(), repository(), blob(), any::<bool>())
+        16 => (replica(), repository(), blob(), any::<bool>())
             .prop_map(|(replica, repository, blob, ends)| PushInParts { replica, repository, blob, ends }),
-        6 => (replica(), repository(), blob())
+        24 => (replica(), repository(), blob())
             .prop_map(|(replica, repository, blob)| Head { replica, repository, blob }),
-        4 => (replica(), repository(), repository(), blob())
+        16 => (replica(), repository(), repository(), blob())
             .prop_map(|(replica, from, target, blob)| Mount { replica, from, target, blob }),
-        2 => (replica(), repository(), blob())
+        8 => (replica(), repository(), blob())
             .prop_map(|(replica, repository, blob)| DeleteBlob { replica, repository, blob }),
-        14 => (replica(), repository(), manifest(), prop::option::of(tag()))
+        56 => (replica(), repository(), manifest(), prop::option::of(tag()))
             .prop_map(|(replica, repository, manifest, tag)| PushManifest { replica, repository, manifest, tag }),
-        3 => (replica(), repository(), tag())
+        12 => (replica(), repository(), tag())
             .prop_map(|(replica, repository, tag)| DeleteTag { replica, repository, tag }),
-        3 => (replica(), repository(), manifest())
+        12 => (replica(), repository(), manifest())
             .prop_map(|(replica, repository, manifest)| DeleteManifest { replica, repository, manifest }),
-        4 => (replica(), repository(), tag()).prop_map(|(replica, repository, tag)| Pull { replica, repository, tag }),
-        12 => (replica(), step()).prop_map(|(replica, step)| Look { replica, step }),
-        12 => Just(Act),
-        2 => replica().prop_map(|replica| ExpireUploads { replica }),
-        4 => replica().prop_map(|replica| DeleteObjects { replica }),
-        8 => long.prop_map(Advance),
-        1 => replica().prop_map(|replica| Restart { replica }),
-        3 => (0..4_usize, any::<bool>()).prop_map(|(call, after)| FailStore { call, after }),
+        16 => (replica(), repository(), tag()).prop_map(|(replica, repository, tag)| Pull { replica, repository, tag }),
+        48 => (replica(), step()).prop_map(|(replica, step)| Look { replica, step }),
+        48 => Just(Act),
+        8 => replica().prop_map(|replica| ExpireUploads { replica }),
+        16 => replica().prop_map(|replica| DeleteObjects { replica }),
+        32 => long.prop_map(Advance),
+        4 => replica().prop_map(|replica| Restart { replica }),
+        12 => (0..4_usize, any::<bool>()).prop_map(|(call, after)| FailStore { call, after }),
+        6 => replica().prop_map(|replica| Pass { replica }),
+        1 => prop_oneof![Just(25 * HOUR), Just(49 * HOUR)].prop_map(Down),
+        1 => (prop_oneof![Just(HOUR), Just(25 * HOUR), Just(49 * HOUR)], any::<bool>())
+            .prop_map(|(by, back)| MoveClock { by, back }),
+        6 => (replica(), unfinished(), 0..2_usize, any::<bool>())
+            .prop_map(|(replica, at, call, after)| Crash { replica, at, call, after }),
+        6 => replica().prop_map(|replica| BackUp { replica }),
+        3 => Just(Restore),
+        3 => (replica(), blob()).prop_map(|(replica, blob)| Spoil { replica, blob }),
     ]
 }

@@ -2,14 +2,16 @@
 
 use crate::{
     check,
+    crash::{self, Death},
+    damage,
     expected::{Expected, MANIFEST, content, digest, repository, tag},
     faulty::Fault,
     operation::{Operation, TAGS},
+    quota, restore, steps,
     world::World,
 };
 use bytes::Bytes;
 use futures_util::stream;
-use longshore_gc::Error as GcError;
 use longshore_metadata::UploadAddress;
 use longshore_oci::{Algorithm, Reference};
 use longshore_registry::{Chunk, Error, NewManifest, Registry};
@@ -22,7 +24,7 @@ pub(crate) type Outcome<T = ()> = Result<T, String>;
 
 /// Plays a history, then lets everything come to rest.
 pub(crate) async fn all(world: &mut World, history: &[Operation]) -> Outcome {
-    let mut expected = Expected::default();
+    let mut expected = Expected::new();
     for (number, operation) in history.iter().enumerate() {
         let at = |why: String| format!("at operation {number}, {operation:?}: {why}");
         play(world, &mut expected, operation).await.map_err(at)?;
@@ -39,19 +41,20 @@ async fn play(world: &mut World, expected: &mut Expected, operation: &Operation)
     match operation.clone() {
         PushBlob { replica, repository, blob } => {
             let pushed = push_blob(&world.registry(replica), repository, blob).await;
-            acknowledged(pushed, expected, repository, blob)
+            acknowledged(world, pushed, expected, repository, blob).await
         }
         PushInParts { replica, repository, blob, ends } => {
-            match push_in_parts(world, replica, repository, blob, ends).await {
-                Ok(()) if ends => acknowledged(Ok(()), expected, repository, blob),
-                Ok(()) => Ok(()),
-                Err(error) => acknowledged(Err(error), expected, repository, blob),
+            let each = [replica, replica + 1, replica + 2].map(|replica| &world.replica(replica).registry);
+            match push_in_parts(each, repository, blob, ends).await {
+                Ok(()) if !ends => Ok(()),
+                pushed => acknowledged(world, pushed, expected, repository, blob).await,
             }
         }
         Head { replica, repository: number, blob } => {
             let found = world.registry(replica).promise_blob(&repository(number), &digest(blob)).await;
-            check::blob_found(found.map(|_| ()), expected, number, blob)?;
-            if expected.repositories[number].grants[blob].may_be {
+            let is_found = found.is_ok();
+            check::blob_found(found.map(drop), expected, number, blob)?;
+            if is_found {
                 expected.promise(number, blob);
             }
             Ok(())
@@ -71,29 +74,19 @@ async fn play(world: &mut World, expected: &mut Expected, operation: &Operation)
             world.faulty.plan(|_, _| Fault::None);
             pulled
         }
-        Look { replica, step } => {
-            let found = world.collector(replica).look(step).await.map_err(|error| error.to_string())?;
-            world.decided.extend(found.map(|findings| (replica, findings)));
-            Ok(())
-        }
-        Act => act(world).await,
-        ExpireUploads { replica } => {
-            world.collector(replica).expire_uploads().await.map(|_| ()).map_err(|error| error.to_string())
-        }
-        DeleteObjects { replica } => match world.collector(replica).delete_condemned().await {
-            // The store may have been told to fail.
-            Ok(_) | Err(GcError::Storage(_)) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        },
-        Advance(duration) => {
-            world.advance(duration).await;
-            expected.now += duration;
-            Ok(())
-        }
-        Restart { replica } => {
-            world.restart(replica).await;
-            Ok(())
-        }
+        Look { replica, step } => steps::look(world, expected, replica, step).await,
+        Act => steps::act(world, expected).await,
+        ExpireUploads { replica } => steps::expire_uploads(world, expected, replica).await,
+        DeleteObjects { replica } => steps::delete_objects(world, expected, replica).await,
+        Pass { replica } => steps::pass(world, expected, replica).await,
+        Advance(time) => steps::wait(world, expected, time, true).await,
+        Down(time) => steps::wait(world, expected, time, false).await,
+        MoveClock { by, back } => steps::move_clock(world, expected, by, back).await,
+        Restart { replica } => restart(world, expected, replica).await,
+        Crash { replica, at, call, after } => crash::crash(world, expected, replica, at, Death { call, after }).await,
+        BackUp { replica } => restore::back_up(world, expected, replica).await,
+        Restore => restore::restore(world, expected).await,
+        Spoil { replica, blob } => damage::spoil(world, expected, replica, blob).await,
         FailStore { call, after } => {
             let fault = if after { Fault::After } else { Fault::Before };
             world.faulty.plan(move |number, _| if number == call { fault } else { Fault::None });
@@ -102,10 +95,13 @@ async fn play(world: &mut World, expected: &mut Expected, operation: &Operation)
     }
 }
 
-/// Does what was decided first.
-pub(crate) async fn act(world: &mut World) -> Outcome {
-    let Some((replica, findings)) = world.decided.pop_front() else { return Ok(()) };
-    world.collector(replica).act(findings).await.map(|_| ()).map_err(|error| error.to_string())
+async fn restart(world: &mut World, expected: &mut Expected, replica: usize) -> Outcome {
+    steps::notice(world, expected).await?;
+    let process = world.process(replica);
+    world.end_one(process).await;
+    world.begin_one(process).await;
+    expected.collection.ended(process);
+    Ok(())
 }
 
 fn chunk(start: Option<u64>, bytes: Vec<u8>) -> Chunk {
@@ -113,32 +109,46 @@ fn chunk(start: Option<u64>, bytes: Vec<u8>) -> Chunk {
     Chunk { start, length, body: Box::pin(stream::iter([Ok(Bytes::from(bytes))])) }
 }
 
-async fn push_blob(registry: &Registry, number: usize, blob: usize) -> Result<(), Error> {
+pub(crate) async fn push_blob(registry: &Registry, number: usize, blob: usize) -> Result<(), Error> {
     registry.push_blob(&repository(number), None, digest(blob), chunk(None, content(blob))).await
 }
 
-/// Each request goes to another replica.
-async fn push_in_parts(world: &World, replica: usize, number: usize, blob: usize, ends: bool) -> Result<(), Error> {
+/// Each request goes to one of these.
+pub(crate) async fn push_in_parts(
+    [begins, goes_on, finishes]: [&Registry; 3],
+    number: usize,
+    blob: usize,
+    ends: bool,
+) -> Result<(), Error> {
     let repository = repository(number);
-    let id = world.registry(replica).begin_upload(&repository, None, Algorithm::Sha256).await?;
+    let id = begins.begin_upload(&repository, None, Algorithm::Sha256).await?;
     let address = UploadAddress { repository, id, principal: None };
     let bytes = content(blob);
     let (first, second) = bytes.split_at(bytes.len() / 2);
-    let received = world.registry(replica + 1).append(address.clone(), chunk(Some(0), first.to_vec())).await?;
+    let received = goes_on.append(address.clone(), chunk(Some(0), first.to_vec())).await?;
     if !ends {
         return Ok(());
     }
-    world.registry(replica + 2).finish_upload(address, digest(blob), chunk(Some(received), second.to_vec())).await
+    finishes.finish_upload(address, digest(blob), chunk(Some(received), second.to_vec())).await
 }
 
-/// What is acknowledged is promised; what fails in the store is not, and leaves everything as it was.
-fn acknowledged(pushed: Result<(), Error>, expected: &mut Expected, repository: usize, blob: usize) -> Outcome {
+/// What is acknowledged is promised, and mended if it was damaged; what fails in the store, or is over a quota, is not, and
+/// leaves everything as it was.
+pub(crate) async fn acknowledged(
+    world: &World,
+    pushed: Result<(), Error>,
+    expected: &mut Expected,
+    repository: usize,
+    blob: usize,
+) -> Outcome {
     match pushed {
         Ok(()) => {
             expected.promise(repository, blob);
+            expected.is_damaged[blob] = false;
             Ok(())
         }
         Err(Error::Storage(_)) => Ok(()),
+        Err(Error::Metadata(error)) => quota::refused(world, &error).await,
         Err(error) => Err(format!("a push was refused: {error}")),
     }
 }
@@ -152,7 +162,10 @@ async fn mount(
 ) -> Outcome {
     let source = repository(from);
     let mounted = world.registry(replica).mount_blob(&repository(target), &digest(blob), Some(&source), |_| true).await;
-    let mounted = mounted.map_err(|error| error.to_string())?;
+    let mounted = match mounted {
+        Err(Error::Metadata(error)) => return quota::refused(world, &error).await,
+        mounted => mounted.map_err(|error| error.to_string())?,
+    };
     let found = if mounted { Ok(()) } else { Err(Error::BlobUnknown { digest: digest(blob) }) };
     check::blob_found(found, expected, from, blob)?;
     if mounted {
@@ -182,7 +195,7 @@ async fn delete_blob(world: &World, expected: &mut Expected, replica: usize, num
                 None => Err(format!("the blob is said to be in use by {by}, which is not there")),
             }
         }
-        Err(error) => check::blob_found(Err(error), expected, number, blob),
+        Err(error) => check::blob_held(Err(error), expected, number, blob),
     }
 }
 
@@ -233,6 +246,7 @@ async fn push_manifest(
             }
             Ok(())
         }
+        Err(Error::Metadata(error)) => quota::refused(world, &error).await,
         Err(error) => Err(format!("a manifest was refused: {error}")),
     }
 }

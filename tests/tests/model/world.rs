@@ -1,11 +1,22 @@
 //! The registry under test: one process on SQLite or three on Postgres, over one store.
 
-use crate::{clock::Clock, faulty::Faulty, ledger::Ledger, operation::REPLICAS};
-use longshore_gc::{Collector, Error as GcError, Finding, Findings, FsckOptions, Rules as GcRules, fsck};
-use longshore_metadata::{Breaker, ConnectOptions, Lifetimes, Metadata};
+use crate::{
+    clock::{BEGIN, Clock},
+    collection::BREAKER,
+    faulty::Faulty,
+    ledger::Ledger,
+    operation::REPLICAS,
+    quota,
+};
+use bytes::Bytes;
+use futures_util::stream;
+use longshore_gc::{
+    BackupError, Collector, Error as GcError, Finding, Findings, FsckOptions, Rules as GcRules, fsck, restore,
+};
+use longshore_metadata::{Breaker, ConnectOptions, Lifetimes, Metadata, Quotas};
 use longshore_oci::ManifestLimits;
 use longshore_registry::{Registry, Rules};
-use longshore_storage::{RemoteStore, Storage};
+use longshore_storage::{Backend, RemoteStore, Storage};
 use longshore_tests::postgres::Postgres;
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -13,7 +24,8 @@ use tempfile::TempDir;
 pub(crate) const PROMISE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const UNDO: Duration = Duration::from_secs(48 * 3600);
 const REVIEW_DELAY: Duration = Duration::from_secs(600);
-const OBJECT_DELAY: Duration = Duration::from_secs(3600);
+/// Backups are good for as long.
+pub(crate) const OBJECT_DELAY: Duration = Duration::from_secs(25 * 3600);
 const UPLOAD_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Blobs up to this size are in their rows.
 pub(crate) const INLINE: usize = 16;
@@ -27,26 +39,28 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    pub(crate) fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Arc<Self> {
         // In memory where there is such a folder: what survives a power cut is for other tests.
         let folder = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         let template = folder.path().join("template.db");
         let url = format!("sqlite:{}", template.display());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(prepare(&url));
-        Self::Sqlite { folder, template }
+        Arc::new(Self::Sqlite { folder, template })
     }
 
-    pub(crate) fn postgres() -> Self {
-        Self::Postgres
+    pub(crate) fn postgres() -> Arc<Self> {
+        Arc::new(Self::Postgres)
     }
 
-    async fn database(&self) -> String {
+    /// An empty database, the one of this number in its case.
+    async fn database(&self, number: usize) -> String {
         match self {
             Self::Sqlite { folder, template } => {
-                let file = folder.path().join("case.db");
-                for name in ["case.db", "case.db-wal", "case.db-shm"] {
-                    let _ = std::fs::remove_file(folder.path().join(name)); // the last case's, if there was one
+                let file = folder.path().join(format!("{number}.db"));
+                for end in ["", "-wal", "-shm"] {
+                    // The last case's, if there was one.
+                    let _ = std::fs::remove_file(folder.path().join(format!("{number}.db{end}")));
                 }
                 std::fs::copy(template, &file).unwrap();
                 format!("sqlite:{}", file.display())
@@ -82,54 +96,37 @@ async fn connect(url: &str) -> Metadata {
     Metadata::connect(&options).await.unwrap()
 }
 
+/// What clients and collectors are held back by.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    quotas: Quotas,
+    breaker: Breaker,
+}
+
+impl Limits {
+    /// They are met now and then.
+    pub(crate) fn tight() -> Self {
+        Self { quotas: quota::quotas(), breaker: BREAKER }
+    }
+
+    /// There are none.
+    pub(crate) fn none() -> Self {
+        Self { quotas: Quotas::default(), breaker: Breaker { percent: 100, floor: 0 } }
+    }
+}
+
 /// A process.
-struct Replica {
-    metadata: Metadata,
-    storage: Storage,
-    registry: Registry,
-    collector: Collector,
+pub(crate) struct Replica {
+    pub(crate) metadata: Metadata,
+    pub(crate) storage: Storage,
+    pub(crate) registry: Registry,
+    pub(crate) collector: Collector,
 }
 
-pub(crate) struct World {
-    url: String,
-    pub(crate) clock: Clock,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) faulty: Arc<Faulty>,
-    replicas: Vec<Replica>,
-    /// What collectors have decided and not done yet, each with whose it is.
-    pub(crate) decided: VecDeque<(usize, Findings)>,
-}
-
-impl World {
-    pub(crate) async fn new(engine: &Engine) -> Self {
-        let url = engine.database().await;
-        let ledger = Ledger::new();
-        let faulty = Faulty::new(ledger.clone());
-        let clock = Clock::open(&url).await;
-        let mut world = Self { url, clock, ledger, faulty, replicas: Vec::new(), decided: VecDeque::new() };
-        world.start().await;
-        world
-    }
-
-    /// SQLite has one process.
-    fn processes(&self) -> usize {
-        if self.url.starts_with("sqlite:") { 1 } else { REPLICAS }
-    }
-
-    pub(crate) fn is_one_process(&self) -> bool {
-        self.processes() == 1
-    }
-
-    async fn start(&mut self) {
-        for _ in 0..self.processes() {
-            let replica = self.replica().await;
-            self.replicas.push(replica);
-        }
-    }
-
-    async fn replica(&self) -> Replica {
-        let metadata = connect(&self.url).await;
-        let storage = Storage::Remote(RemoteStore::new(self.faulty.clone(), 64 * 1024, 16 * 1024 * 1024));
+impl Replica {
+    pub(crate) async fn start(url: &str, backend: Arc<dyn Backend>, limits: &Limits) -> Self {
+        let metadata = connect(url).await.with_quotas(limits.quotas.clone());
+        let storage = Storage::Remote(RemoteStore::new(backend, 64 * 1024, 16 * 1024 * 1024));
         let rules = Rules {
             inline_max: INLINE,
             blob_max: None,
@@ -143,59 +140,132 @@ impl World {
             count_pulls: false,
         };
         let registry = Registry::new(metadata.clone(), storage.clone(), rules);
-        let gc = GcRules { undo: UNDO, breaker: Breaker { percent: 100, floor: 0 }, share: 100, ..GcRules::default() };
-        let collector = Collector::new(metadata.clone(), storage.clone(), gc);
-        Replica { metadata, storage, registry, collector }
+        let gc = GcRules { undo: UNDO, breaker: limits.breaker, share: 100, ..GcRules::default() };
+        Self { collector: Collector::new(metadata.clone(), storage.clone(), gc), metadata, storage, registry }
+    }
+
+    async fn end(&self) {
+        self.registry.settle().await;
+        self.metadata.close().await;
+    }
+}
+
+pub(crate) struct World {
+    engine: Arc<Engine>,
+    /// How many databases it has had before this one.
+    moves: usize,
+    pub(crate) limits: Limits,
+    pub(crate) url: String,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) faulty: Arc<Faulty>,
+    replicas: Vec<Replica>,
+    /// What collectors have decided and not done yet, each with whose it is.
+    pub(crate) decided: VecDeque<(usize, Findings)>,
+}
+
+impl World {
+    pub(crate) async fn new(engine: &Arc<Engine>, limits: Limits) -> Self {
+        let url = engine.database(0).await;
+        let ledger = Ledger::new();
+        let faulty = Faulty::new(ledger.clone());
+        let clock = Clock::open(&url).await;
+        clock.begin_at(BEGIN).await;
+        let (engine, replicas, decided) = (engine.clone(), Vec::new(), VecDeque::new());
+        let mut world = Self { engine, moves: 0, limits, url, clock, ledger, faulty, replicas, decided };
+        world.start().await;
+        world
+    }
+
+    /// SQLite has one process.
+    pub(crate) fn processes(&self) -> usize {
+        if self.url.starts_with("sqlite:") { 1 } else { REPLICAS }
+    }
+
+    /// The number of a replica's process.
+    pub(crate) fn process(&self, replica: usize) -> usize {
+        replica % self.processes()
+    }
+
+    pub(crate) fn replica(&self, replica: usize) -> &Replica {
+        &self.replicas[self.process(replica)]
     }
 
     pub(crate) fn registry(&self, replica: usize) -> Registry {
-        self.replicas[replica % self.replicas.len()].registry.clone()
+        self.replica(replica).registry.clone()
     }
 
     pub(crate) fn collector(&self, replica: usize) -> Collector {
-        self.replicas[replica % self.replicas.len()].collector.clone()
+        self.replica(replica).collector.clone()
     }
 
-    /// Compares the store with the database; tells what is wrong.
-    pub(crate) async fn compare(&self) -> Result<Vec<Finding>, GcError> {
+    async fn begin(&self) -> Replica {
+        Replica::start(&self.url, self.faulty.clone(), &self.limits).await
+    }
+
+    async fn start(&mut self) {
+        self.replicas.clear();
+        for _ in 0..self.processes() {
+            self.replicas.push(self.begin().await);
+        }
+    }
+
+    async fn end(&self) {
+        for replica in &self.replicas {
+            replica.end().await;
+        }
+    }
+
+    /// What is not as it should be in the database and in the store; it is mended, if it is to be.
+    pub(crate) async fn compare(&self, repair: bool) -> Result<Vec<Finding>, GcError> {
         let Replica { metadata, storage, .. } = &self.replicas[0];
-        let options = FsckOptions { repair: false, all: false, older_than: Duration::ZERO };
+        let options = FsckOptions { repair, all: true, older_than: Duration::ZERO };
         let mut findings = Vec::new();
         fsck(metadata, storage, options, |finding| findings.push(finding.clone())).await?;
         Ok(findings)
     }
 
-    /// Ends a process, and begins another in its place. What its collector had decided is forgotten.
-    pub(crate) async fn restart(&mut self, replica: usize) {
-        let number = replica % self.replicas.len();
-        let old = self.replicas.remove(number);
-        old.registry.settle().await;
-        old.metadata.close().await;
-        let new = self.replica().await;
-        self.replicas.insert(number, new);
-        let processes = self.replicas.len();
-        self.decided.retain(|(whose, _)| whose % processes != number);
+    /// Ends a process. What its collector had decided is forgotten.
+    pub(crate) async fn end_one(&mut self, process: usize) {
+        self.replicas[process].end().await;
+        let processes = self.processes();
+        self.decided.retain(|(whose, _)| whose % processes != process);
     }
 
-    /// Lets time go by. Processes measure it by their own clocks, which do not stand still: they begin anew.
-    pub(crate) async fn advance(&mut self, duration: Duration) {
-        let decided = std::mem::take(&mut self.decided);
-        for number in 0..self.replicas.len() {
-            self.restart(number).await;
+    /// Begins another in the place of one that has ended.
+    pub(crate) async fn begin_one(&mut self, process: usize) {
+        self.replicas[process] = self.begin().await;
+    }
+
+    /// Lets time go by, while collectors look at the clock or nobody does. Processes measure it by their own clocks, which do
+    /// not stand still: they begin anew. A collector may have slept for so long between its look and its act.
+    pub(crate) async fn move_to(&mut self, now: Duration, is_watched: bool) {
+        self.end().await;
+        self.clock.set(now).await;
+        if is_watched {
+            self.clock.was_watched().await;
         }
-        self.clock.advance(duration).await;
-        for number in 0..self.replicas.len() {
-            self.restart(number).await;
-        }
-        // A collector may have slept for so long between its look and its act.
-        self.decided = decided;
+        self.start().await;
+    }
+
+    /// Goes on with a new database, which is filled from this backup, over the same store.
+    pub(crate) async fn restore(&mut self, backup: Bytes, now: Duration) -> Result<(), BackupError> {
+        self.end().await;
+        self.decided.clear();
+        self.clock.close().await;
+        self.moves += 1;
+        self.url = self.engine.database(self.moves).await;
+        self.clock = Clock::open(&self.url).await;
+        self.clock.begin_at(now).await;
+        let metadata = connect(&self.url).await;
+        let restored = restore(&metadata, stream::iter([Ok(backup)])).await;
+        metadata.close().await;
+        self.start().await;
+        restored.map(drop)
     }
 
     pub(crate) async fn close(self) {
-        for replica in self.replicas {
-            replica.registry.settle().await;
-            replica.metadata.close().await;
-        }
+        self.end().await;
         self.clock.close().await;
     }
 }
