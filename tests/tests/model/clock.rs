@@ -99,6 +99,24 @@ impl Clock {
         }
     }
 
+    /// The digests of blobs that have their bytes in their rows, with these.
+    pub(crate) async fn in_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        const IN_ROWS: &str = "SELECT digest, inline FROM blobs WHERE inline IS NOT NULL";
+        match self {
+            Self::Sqlite(pool) => sqlx::query_as(IN_ROWS).fetch_all(pool).await.unwrap(),
+            Self::Postgres(pool) => sqlx::query_as(IN_ROWS).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    /// Gives a blob that has its bytes in its row others.
+    pub(crate) async fn spoil(&self, digest: &[u8], bytes: &[u8]) {
+        const SPOIL: &str = "UPDATE blobs SET inline = $2 WHERE digest = $1 AND inline IS NOT NULL";
+        match self {
+            Self::Sqlite(pool) => drop(sqlx::query(SPOIL).bind(digest).bind(bytes).execute(pool).await.unwrap()),
+            Self::Postgres(pool) => drop(sqlx::query(SPOIL).bind(digest).bind(bytes).execute(pool).await.unwrap()),
+        }
+    }
+
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,

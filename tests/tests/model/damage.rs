@@ -1,13 +1,13 @@
-//! Objects whose bytes became others: nobody is served them, until the blob is pushed anew.
+//! Blobs whose bytes became others, in the store or in their rows: nobody is served them, until the blob is pushed anew.
 
 use crate::{
-    expected::{Expected, digest},
+    expected::{Expected, content, digest},
     faulty::Fault,
     operation::{BLOBS, HOUR},
     play::Outcome,
     world::World,
 };
-use longshore_gc::{Damage, RoundFrom, ScrubRules, Scrubber};
+use longshore_gc::{RoundFrom, ScrubRules, Scrubber};
 use longshore_metadata::StoredObject;
 use std::collections::BTreeSet;
 
@@ -17,29 +17,44 @@ async fn objects(world: &World, replica: usize) -> Outcome<Vec<StoredObject>> {
     objects.map_err(|error| error.to_string())
 }
 
-/// Spoils the object of a blob, if it has one, and reads all objects.
+/// Spoils the bytes of a blob, if it is there, and reads all that is.
 pub(crate) async fn spoil(world: &World, expected: &mut Expected, replica: usize, blob: usize) -> Outcome {
-    let objects = objects(world, replica).await?;
-    let Some(object) = objects.into_iter().find(|object| object.digest == digest(blob)) else { return Ok(()) };
-    world.ledger.book().spoiled.insert(object.key);
+    match objects(world, replica).await?.into_iter().find(|object| object.digest == digest(blob)) {
+        Some(object) => drop(world.ledger.book().spoiled.insert(object.key)),
+        None => world.clock.spoil(&digest(blob).to_bytes(), &vec![b'?'; content(blob).len()]).await,
+    }
     find(world, expected, replica).await
 }
 
-/// Reads all objects: those that are spoiled are found, and no other.
+/// Reads all blobs: those that are spoiled are found, and no other.
 pub(crate) async fn find(world: &World, expected: &mut Expected, replica: usize) -> Outcome {
     world.faulty.plan(|_, _| Fault::None);
     let process = world.replica(replica);
     let rules = ScrubRules { period: HOUR, rate: u64::MAX };
     let scrubber = Scrubber::new(process.metadata.clone(), process.storage.clone(), rules);
-    let mut found = BTreeSet::new();
-    let name = |damage: &Damage| damage.key.clone().unwrap_or_else(|| damage.to_string());
-    let read = scrubber.round_now(RoundFrom::Beginning, |report| found.extend(report.damaged.iter().map(name)));
+    let mut damaged = BTreeSet::new();
+    let read = scrubber.round_now(RoundFrom::Beginning, |report| {
+        damaged.extend(report.damaged.iter().map(|damage| damage.digest.to_bytes()));
+    });
     read.await.map_err(|error| error.to_string())?;
-    let mut spoiled = objects(world, replica).await?;
-    spoiled.retain(|object| world.ledger.book().spoiled.contains(&object.key));
-    for blob in 0..BLOBS {
-        expected.is_damaged[blob] |= spoiled.iter().any(|object| object.digest == digest(blob));
+    let spoiled = spoiled(world, replica).await?;
+    let of = |found: &BTreeSet<Vec<u8>>| -> Vec<usize> {
+        (0..BLOBS).filter(|blob| found.contains(&digest(*blob).to_bytes())).collect()
+    };
+    for blob in of(&spoiled) {
+        expected.is_damaged[blob] = true;
     }
-    let spoiled: BTreeSet<String> = spoiled.into_iter().map(|object| object.key).collect();
-    if found == spoiled { Ok(()) } else { Err(format!("{spoiled:?} are spoiled, and {found:?} were found")) }
+    if damaged == spoiled {
+        return Ok(());
+    }
+    Err(format!("{:?} are spoiled, and {:?} were found", of(&spoiled), of(&damaged)))
+}
+
+/// The digests of blobs whose bytes are others.
+async fn spoiled(world: &World, replica: usize) -> Outcome<BTreeSet<Vec<u8>>> {
+    let mut objects = objects(world, replica).await?;
+    objects.retain(|object| world.ledger.book().spoiled.contains(&object.key));
+    let in_rows = world.clock.in_rows().await;
+    let in_rows = in_rows.into_iter().filter(|(_, bytes)| bytes.iter().all(|byte| *byte == b'?'));
+    Ok(objects.iter().map(|object| object.digest.to_bytes()).chain(in_rows.map(|(digest, _)| digest)).collect())
 }
