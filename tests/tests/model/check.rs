@@ -158,8 +158,7 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
     // A tagged index, its child, its layer, its blob, its object: each waits for what it was promised.
     for _ in 0..12 {
         steps::wait(world, expected, 49 * HOUR, true).await?;
-        while !steps::may_go_on(world, expected, 0).await? {}
-        steps::pass(world, expected, 0).await?;
+        steps::insist(world, expected).await?;
     }
     everything(world, expected).await?;
     holds_what_tags_keep(world, expected).await?;

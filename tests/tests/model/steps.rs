@@ -114,6 +114,17 @@ pub(crate) async fn may_go_on(world: &World, expected: &mut Expected, replica: u
     Ok(false)
 }
 
+/// A whole pass to its end: where the breaker stops it somebody lets it go on.
+pub(crate) async fn insist(world: &World, expected: &mut Expected) -> Outcome {
+    loop {
+        while !may_go_on(world, expected, 0).await? {}
+        pass(world, expected, 0).await?;
+        if !expected.collection.is_stopped() {
+            return Ok(());
+        }
+    }
+}
+
 /// There is a pass every minute: whoever lives to see the next finds that the clock was moved.
 pub(crate) async fn notice(world: &World, expected: &mut Expected) -> Outcome {
     for process in 0..world.processes() {
