@@ -24,7 +24,9 @@ fn assert_told_to_come_back(answer: &Answer, message: &str) {
     let seconds: u64 = answer.header("retry-after").and_then(|value| value.parse().ok()).expect("when to come back");
     assert!((1..=60).contains(&seconds), "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
-    assert_eq!(read_refusal(&answer.json(), "UNKNOWN").message, message);
+    // What follows says where more is to be found.
+    let told = read_refusal(&answer.json(), "UNKNOWN").message;
+    assert!(told.starts_with(message), "{told}");
 }
 
 /// What the server says before it closes the connection; a reset after that is a close too.
@@ -58,7 +60,7 @@ async fn an_upload_that_keeps_others_from_memory_is_told_to_come_back() {
     let client = Client::new(server.url());
     // Two have as good as all that is shared, a byte short of a part each. Then one of them or the third has the turn.
     let mut uploads = Vec::new();
-    for (bytes, held) in [(5 * MIB - 1, 5), (5 * MIB - 1, 10), (MIB / 4, 16)] {
+    for (bytes, held) in [(5 * MIB - 1, 5), (5 * MIB - 1, 10), (MIB / 4, 15)] {
         uploads.push(silent(&server, &client, bytes).await);
         let is_held = async || (client.metric(HELD).await >= held * MIB as u64).then_some(());
         eventually(&format!("holding {held} MiB"), is_held).await;
