@@ -1,6 +1,7 @@
 //! What must hold, whatever happened before.
 
 use crate::{
+    damage,
     expected::{Expected, MANIFEST, content, digest, repository, tag},
     faulty::Fault,
     operation::{BLOBS, HOUR, MANIFESTS, REPOSITORIES, TAGS},
@@ -165,7 +166,7 @@ pub(crate) async fn at_rest(world: &mut World, expected: &mut Expected) -> Outco
     let named: BTreeSet<String> = world.clock.keys().await.into_iter().collect();
     store_holds(world, &named)?;
     // What each namespace holds was counted with every change, too.
-    match world.compare(false).await.map_err(|error| error.to_string())?.first() {
+    match damage::beside(world, false).await?.first() {
         Some(finding) => Err(finding.to_string()),
         None => Ok(()),
     }

@@ -7,7 +7,7 @@ use crate::{
     play::Outcome,
     world::World,
 };
-use longshore_gc::{RoundFrom, ScrubRules, Scrubber};
+use longshore_gc::{Finding, RoundFrom, ScrubRules, Scrubber};
 use longshore_metadata::StoredObject;
 use std::collections::BTreeSet;
 
@@ -48,6 +48,17 @@ pub(crate) async fn find(world: &World, expected: &mut Expected, replica: usize)
         return Ok(());
     }
     Err(format!("{:?} are spoiled, and {:?} were found", of(&spoiled), of(&damaged)))
+}
+
+/// What is not as it should be, but for bytes that were spoiled; it is mended, if it is to be.
+pub(crate) async fn beside(world: &World, repair: bool) -> Outcome<Vec<Finding>> {
+    let spoiled = spoiled(world, 0).await?;
+    let mut findings = world.compare(repair).await.map_err(|error| error.to_string())?;
+    findings.retain(|finding| match finding {
+        Finding::DamagedRow { repository: None, digest } => !spoiled.contains(&digest.to_bytes()),
+        _ => true,
+    });
+    Ok(findings)
 }
 
 /// The digests of blobs whose bytes are others.

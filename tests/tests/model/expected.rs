@@ -158,6 +158,22 @@ impl Expected {
         }
     }
 
+    /// The clock said another time just before, and nothing goes until the collector has waited for what was promised. What had
+    /// ended by then does not begin again where the clock went back.
+    pub(crate) fn clock_moved(&mut self, before: Duration) {
+        let ends = self.now + PROMISE;
+        let until = |must_be: bool| if must_be { ends } else { Duration::ZERO };
+        for known in &mut self.repositories {
+            let was = known.clone();
+            for (number, manifest) in known.manifests.iter_mut().enumerate() {
+                manifest.until = until(was.must_have(number, before));
+            }
+            for (number, grant) in known.grants.iter_mut().enumerate() {
+                grant.promised = until(was.must_hold(number, before));
+            }
+        }
+    }
+
     /// The manifest went by a client's wish: what it kept is kept no longer since now.
     pub(crate) fn manifest_deleted(&mut self, repository: usize, manifest: usize) {
         let specimen = &MANIFEST[manifest];

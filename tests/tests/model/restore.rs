@@ -50,7 +50,7 @@ pub(crate) async fn restore(world: &mut World, expected: &mut Expected) -> Outco
     expected.repositories = backup.repositories;
     expected.collection = Collection::held(expected.now);
     expected.promise_anew(backup.at);
-    for finding in world.compare(true).await.map_err(|error| error.to_string())? {
+    for finding in damage::beside(world, true).await? {
         if !matches!(finding, Finding::Stray { .. }) {
             return Err(format!("after a restore: {finding}"));
         }

@@ -158,6 +158,6 @@ pub(crate) async fn move_clock(world: &mut World, expected: &mut Expected, by: D
     let before = expected.now;
     expected.now = if back { before - by } else { before + by };
     world.clock.set(expected.now).await;
-    expected.promise_anew(before);
+    expected.clock_moved(before);
     Ok(())
 }
