@@ -16,10 +16,12 @@ use std::collections::HashSet;
 // `CROSS JOIN` has SQLite go through tables in the order in which they are written, here and elsewhere: it begins with the list.
 statements! {
     BY_DIGEST = "SELECT m.digest, m.media_type, m.body FROM repositories r \
-        JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2";
+        JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_manifests d WHERE d.manifest_id = m.id)";
     BY_TAG = "SELECT m.digest, m.media_type, m.body FROM repositories r \
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
-        WHERE r.name = $1 AND t.name = $2";
+        WHERE r.name = $1 AND t.name = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_manifests d WHERE d.manifest_id = m.id)";
     GRANTED = concat!("SELECT b.digest, (SELECT x.found_at FROM damaged_blobs x WHERE x.blob_id = b.id) AS damaged_at \
         FROM ", digests_in!("$2", "$1"), " d CROSS JOIN blobs b CROSS JOIN repository_blobs g \
         WHERE b.digest = d.digest AND g.blob_id = b.id AND g.repository_id = d.repository_id ORDER BY b.id", for_key_share!("g"));
