@@ -65,6 +65,8 @@ statements! {
             ) p GROUP BY p.repository_id, p.digest ORDER BY newest DESC LIMIT 1000 OFFSET $3 \
         ) g JOIN manifests m ON m.repository_id = g.repository_id AND m.digest = g.digest \
         WHERE m.untagged_since IS NOT NULL AND m.config_media_type = 'application/vnd.buildkit.cacheconfig.v0' \
+        AND NOT EXISTS (SELECT 1 FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
+        AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
         ORDER BY g.newest DESC";
 }
 
