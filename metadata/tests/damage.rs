@@ -1,6 +1,6 @@
 //! Blobs whose bytes were found damaged, and the reading that finds them.
 
-use crate::content::{digest_of, image, inline_blob, manifest, repository, tag, tagged};
+use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::{Database, TICK};
 use crate::inside::Inside;
 use longshore_metadata::{
@@ -26,6 +26,7 @@ on_both_engines!(
     a_push_mends_a_small_blob_that_nobody_has_found_damaged,
     what_is_read_from_a_damaged_row_is_kept_in_no_memory,
     a_damaged_manifest_is_written_down_once,
+    an_index_waits_until_its_damaged_child_is_pushed_anew,
     the_damage_of_a_manifest_leaves_others_in_memory,
     what_is_damaged_is_not_there_although_nothing_can_be_written,
     a_row_that_was_pushed_anew_since_is_not_damaged,
@@ -320,6 +321,23 @@ async fn a_damaged_manifest_is_written_down_once(database: Database) {
     database.push(manifest("app", "body")).await;
     let found = database.metadata.find_tag(&app, &tag("latest")).await.unwrap().unwrap();
     assert_eq!((found.digest, &found.body[..]), (damaged, &b"body"[..]));
+}
+
+async fn an_index_waits_until_its_damaged_child_is_pushed_anew(database: Database) {
+    database.push_blob("app", "blob").await;
+    let child = database.push(manifest("app", "child")).await;
+    database.spoil().await;
+    assert!(database.mark_row(InRows::Manifests).await);
+    let index = index("app", "index", &["child"]);
+    for index in [index.clone(), sparse(index.clone())] {
+        let put = database.metadata.put_manifest(index).await.unwrap();
+        assert_eq!(put, PutManifestOutcome::Absent { digests: vec![child] });
+    }
+    // Whoever asks whether to push it hears the same.
+    assert_eq!(database.metadata.find_manifest(&repository("app"), &child).await.unwrap(), None);
+    database.push(manifest("app", "child")).await;
+    database.push(index).await;
+    database.assert_consistent().await;
 }
 
 async fn the_damage_of_a_manifest_leaves_others_in_memory(database: Database) {
