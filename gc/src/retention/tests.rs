@@ -341,10 +341,16 @@ async fn old_generations_of_a_build_cache_go_at_once() {
     let caches = |kept| RetentionRule { build_caches: Some(kept), ..rule("caches", ".*", Keep::default()) };
     let place = place(Duration::ZERO).await.with(vec![caches(2)]);
     let mut generations = Vec::new();
-    for body in ["first", "second", "third", "fourth"] {
+    for body in ["first", "second", "third", "fourth", "fifth"] {
         generations.push(place.push_cache(body).await);
     }
-    // Another tag needs the first one still; and what is no cache waits for its time.
+    let index = PutManifest {
+        children: vec![generations[1]],
+        tags: vec!["index".parse().unwrap()],
+        ..Place::manifest("app", "index", &[])
+    };
+    place.metadata.put_manifest(index).await.unwrap();
+    // Another tag needs the first one still, and an index the second; and what is no cache waits for its time.
     let first = PutManifest {
         config_media_type: Some(CACHE.to_owned()),
         tags: vec!["pinned".parse().unwrap()],
@@ -362,12 +368,12 @@ async fn old_generations_of_a_build_cache_go_at_once() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(going, [generations[1]]);
-    assert!(staying.contains(&generations[2]) && staying.contains(&image) && !staying.contains(&generations[1]));
+    assert_eq!(going, [generations[2]]);
+    assert!(staying.contains(&generations[3]) && staying.contains(&image) && !staying.contains(&generations[2]));
 
     assert_eq!(place.retain().await.build_caches.count, 1);
     let app = "app".parse().unwrap();
-    for (digest, is_there) in generations.iter().zip([true, false, true, true]) {
+    for (digest, is_there) in generations.iter().zip([true, true, false, true, true]) {
         assert_eq!(place.metadata.find_manifest(&app, digest).await.unwrap().is_some(), is_there, "{digest}");
     }
 }
