@@ -93,6 +93,24 @@ async fn a_blob_goes_with_the_manifests_that_need_it_and_is_freed_by_its_last_ho
     assert_eq!(preview.leased, Share::default());
 }
 
+/// Their pages tell of it several times, and each of many at once.
+#[tokio::test]
+async fn a_layer_that_more_manifests_than_a_page_share_goes_once_with_the_last() {
+    let place = place(Duration::ZERO).await;
+    let place = Place { rules: Rules { undo: Duration::ZERO, ..place.rules.clone() }, ..place };
+    for layer in ["base", "kept too"] {
+        place.push_object("app", layer).await;
+    }
+    let count = u64::from(PAGE) + 2;
+    for number in 0..count {
+        place.push_manifest("app", &format!("untagged {number:03}"), &["base", "kept too"], &[]).await;
+    }
+    place.push_manifest("app", "tagged", &["kept too"], &["latest"]).await;
+    let (preview, _) = place.preview().await;
+    assert_eq!(place.blobs().await.iter().map(named).collect::<Vec<_>>(), [(Some("app"), digest("base"), 4, true)]);
+    assert_eq!(preview.freed, Share { manifests: count, blobs: 1, sessions: 0, bytes: count * 12 + 4 });
+}
+
 #[tokio::test]
 async fn a_blob_whose_lease_has_ended_goes_and_so_does_one_that_nobody_holds() {
     let place = place(Duration::ZERO).await;
