@@ -2,6 +2,7 @@
 
 use super::time;
 use crate::cli::OutputFormat;
+use crate::commands::output::{Teller, say};
 use anyhow::Result;
 use longshore_gc::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Rules, Share, StayingManifest};
 use longshore_metadata::{Metadata, OpenSession};
@@ -13,20 +14,19 @@ use std::time::SystemTime;
 const NAMED: u64 = 100;
 
 pub(super) async fn preview(metadata: &Metadata, rules: &Rules, output: OutputFormat) -> Result<()> {
-    let mut names = Names::default();
+    let (teller, mut names) = (Teller::default(), Names::default());
     let told = |foreseen: Foreseen| match output {
-        OutputFormat::Text => names.tell(&foreseen),
-        OutputFormat::Json => println!("{}", as_json(&foreseen)),
+        OutputFormat::Text => names.tell(&foreseen, &teller),
+        OutputFormat::Json => teller.tell(&as_json(&foreseen)),
     };
-    let preview = longshore_gc::preview(metadata, rules, told).await?;
+    let preview = teller.hear(longshore_gc::preview(metadata, rules, told)).await?;
     match output {
         OutputFormat::Text => {
-            names.tell_rest();
-            tell_sums(&preview);
+            names.say_rest()?;
+            say_sums(&preview)
         }
-        OutputFormat::Json => tell_json_sums(&preview),
+        OutputFormat::Json => say_json_sums(&preview),
     }
-    Ok(())
 }
 
 /// How many were told.
@@ -37,26 +37,27 @@ struct Names {
 }
 
 impl Names {
-    fn tell(&mut self, foreseen: &Foreseen) {
+    fn tell(&mut self, foreseen: &Foreseen, teller: &Teller) {
         let count = match foreseen {
             Foreseen::Blob(_) => &mut self.blobs,
             Foreseen::Session { .. } => &mut self.sessions,
             Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) => {
-                return println!("{}", line(foreseen));
+                return teller.tell(&line(foreseen));
             }
         };
         *count += 1;
         if *count <= NAMED {
-            println!("{}", line(foreseen));
+            teller.tell(&line(foreseen));
         }
     }
 
-    fn tell_rest(&self) {
+    fn say_rest(&self) -> Result<()> {
         for (count, what) in [(self.sessions, "uploads"), (self.blobs, "blobs")] {
             if count > NAMED {
-                println!("and {} more {what}: --output json names each", count - NAMED);
+                say(&format!("and {} more {what}: --output json names each", count - NAMED))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -94,19 +95,19 @@ fn blob_line(blob: &GoingBlob) -> String {
     format!("{what}  blob {name}  {size} bytes  {when}")
 }
 
-fn tell_sums(preview: &Preview) {
+fn say_sums(preview: &Preview) -> Result<()> {
     let Preview { repositories, freed, leased, open, waiting } = preview;
     for (repository, share) in repositories {
-        println!("{repository}: {}", of(share));
+        say(&format!("{repository}: {}", of(share)))?;
     }
-    println!("freed in the end: {}", of(freed));
+    say(&format!("freed in the end: {}", of(freed)))?;
     if leased.blobs > 0 {
-        println!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes);
+        say(&format!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes))?;
     }
     if open.sessions > 0 {
-        println!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes);
+        say(&format!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes))?;
     }
-    println!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes);
+    say(&format!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes))
 }
 
 fn of(share: &Share) -> String {
@@ -152,11 +153,11 @@ fn blob_as_json(blob: &GoingBlob) -> Value {
     })
 }
 
-fn tell_json_sums(preview: &Preview) {
+fn say_json_sums(preview: &Preview) -> Result<()> {
     let Preview { repositories, freed, leased, open, waiting } = preview;
     let share = |Share { manifests, blobs, sessions, bytes }: &Share| json!({ "manifests": manifests, "blobs": blobs, "uploads": sessions, "bytes": bytes });
     for (repository, lost) in repositories {
-        println!("{}", json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }));
+        say(&json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }))?;
     }
     let sums = json!({
         "kind": "sum", "freed": share(freed),
@@ -164,5 +165,5 @@ fn tell_json_sums(preview: &Preview) {
         "open": { "uploads": open.sessions, "bytes": open.bytes },
         "condemned": { "objects": waiting.count, "bytes": waiting.bytes },
     });
-    println!("{sums}");
+    say(&sums)
 }
