@@ -108,6 +108,9 @@ pub(crate) struct GcOptions {
     /// Delete nothing: show what would go, how much that is, and what stays until when and why. JSON is one value a line.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
+    /// With --dry-run: name every manifest that waits to be looked at and is kept, with what keeps it.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) kept: bool,
     /// Go on although the clock was moved, or much would be deleted.
     #[arg(long)]
     pub(crate) resume: bool,

@@ -54,7 +54,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
         return why::why(metadata, &rules, name, options.output).await;
     }
     if options.dry_run {
-        preview::preview(metadata, &rules, options.output).await?;
+        preview::preview(metadata, &rules, options).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let alone = super::hold_database(settings);

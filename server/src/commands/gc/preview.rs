@@ -1,10 +1,13 @@
 //! `longshore gc --dry-run`: what would go, and what stays until when and why, told while it is found.
 
 use super::time;
-use crate::cli::OutputFormat;
+use crate::cli::{GcOptions, OutputFormat};
 use crate::commands::output::{Teller, say};
 use anyhow::Result;
-use longshore_gc::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Rules, Share, StayingManifest};
+use longshore_gc::{
+    BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Kept, KeptCounts, Preview, Reason, Rules, Share,
+    StayingManifest,
+};
 use longshore_metadata::{Metadata, OpenSession};
 use longshore_oci::RepositoryName;
 use serde_json::{Value, json};
@@ -13,14 +16,15 @@ use std::time::SystemTime;
 /// So many blobs, and so many sessions, are named to people; to programs all are.
 const NAMED: u64 = 100;
 
-pub(super) async fn preview(metadata: &Metadata, rules: &Rules, output: OutputFormat) -> Result<()> {
+pub(super) async fn preview(metadata: &Metadata, rules: &Rules, options: &GcOptions) -> Result<()> {
     let (teller, mut names) = (Teller::default(), Names::default());
-    let told = |foreseen: Foreseen| match output {
-        OutputFormat::Text => names.tell(&foreseen, &teller),
-        OutputFormat::Json => teller.tell(&as_json(&foreseen)),
+    let told = |foreseen: Foreseen| match (&foreseen, options.output) {
+        (Foreseen::Kept(_), _) if !options.kept => {}
+        (_, OutputFormat::Text) => names.tell(&foreseen, &teller),
+        (_, OutputFormat::Json) => teller.tell(&as_json(&foreseen)),
     };
     let preview = teller.hear(longshore_gc::preview(metadata, rules, told)).await?;
-    match output {
+    match options.output {
         OutputFormat::Text => {
             names.say_rest()?;
             say_sums(&preview)
@@ -41,7 +45,7 @@ impl Names {
         let count = match foreseen {
             Foreseen::Blob(_) => &mut self.blobs,
             Foreseen::Session { .. } => &mut self.sessions,
-            Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) => {
+            Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) | Foreseen::Kept(_) => {
                 return teller.tell(&line(foreseen));
             }
         };
@@ -75,12 +79,19 @@ fn line(foreseen: &Foreseen) -> String {
         Foreseen::StayingManifest(StayingManifest { repository, digest, until, reason, .. }) => {
             format!("stays  {repository}@{digest}  until {}: {reason}", time(*until))
         }
+        Foreseen::Kept(Kept { repository, digest, reason, .. }) => {
+            format!("kept   {repository}@{digest}  {}", why_kept(reason.as_ref()))
+        }
         Foreseen::Blob(blob) => blob_line(blob),
         Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => {
             let (what, when) = if *is_expired { ("goes ", "expired") } else { ("stays", "until") };
             format!("{what}  upload {id} to {repository}  {received} bytes  {when} {}", time(*expires_at))
         }
     }
+}
+
+fn why_kept(reason: Option<&Reason>) -> String {
+    reason.map_or_else(|| "more than what goes".to_owned(), Reason::to_string)
 }
 
 fn blob_line(blob: &GoingBlob) -> String {
@@ -96,7 +107,10 @@ fn blob_line(blob: &GoingBlob) -> String {
 }
 
 fn say_sums(preview: &Preview) -> Result<()> {
-    let Preview { repositories, freed, leased, open, waiting } = preview;
+    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
+    if let Some(kept) = kept_line(kept) {
+        say(&kept)?;
+    }
     for (repository, share) in repositories {
         say(&format!("{repository}: {}", of(share)))?;
     }
@@ -108,6 +122,16 @@ fn say_sums(preview: &Preview) -> Result<()> {
         say(&format!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes))?;
     }
     say(&format!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes))
+}
+
+/// How many are kept by what, if any are.
+fn kept_line(kept: &KeptCounts) -> Option<String> {
+    let KeptCounts { by_tag, by_index, by_subject, by_rest } = kept;
+    let counts =
+        [(by_tag, "a tag"), (by_index, "an index"), (by_subject, "a subject"), (by_rest, "more than what goes")];
+    let parts = counts.into_iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} by {what}"));
+    let parts: Vec<String> = parts.collect();
+    (!parts.is_empty()).then(|| format!("kept: {}", parts.join(", ")))
 }
 
 fn of(share: &Share) -> String {
@@ -129,6 +153,10 @@ fn as_json(foreseen: &Foreseen) -> Value {
         Foreseen::StayingManifest(StayingManifest { repository, digest, size, until, reason }) => json!({
             "kind": "manifest", "goes": false, "repository": repository.as_str(), "digest": digest.to_string(),
             "bytes": size, "until": text(*until), "why": reason.to_string(), "rule": reason.rule(),
+        }),
+        Foreseen::Kept(Kept { repository, digest, size, reason }) => json!({
+            "kind": "kept", "goes": false, "repository": repository.as_str(), "digest": digest.to_string(),
+            "bytes": size, "why": why_kept(reason.as_ref()),
         }),
         Foreseen::Blob(blob) => blob_as_json(blob),
         Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => json!({
@@ -154,7 +182,7 @@ fn blob_as_json(blob: &GoingBlob) -> Value {
 }
 
 fn say_json_sums(preview: &Preview) -> Result<()> {
-    let Preview { repositories, freed, leased, open, waiting } = preview;
+    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
     let share = |Share { manifests, blobs, sessions, bytes }: &Share| json!({ "manifests": manifests, "blobs": blobs, "uploads": sessions, "bytes": bytes });
     for (repository, lost) in repositories {
         say(&json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }))?;
@@ -164,6 +192,7 @@ fn say_json_sums(preview: &Preview) -> Result<()> {
         "leased": { "blobs": leased.blobs, "bytes": leased.bytes },
         "open": { "uploads": open.sessions, "bytes": open.bytes },
         "condemned": { "objects": waiting.count, "bytes": waiting.bytes },
+        "kept": { "tag": kept.by_tag, "index": kept.by_index, "subject": kept.by_subject, "rest": kept.by_rest },
     });
     say(&sums)
 }
