@@ -7,6 +7,7 @@ use longshore_metadata::{
     BlobContent, CommitOutcome, Content, DamagedRow, InRows, MountOutcome, PutManifestOutcome, RowsRead, Scrubbed,
     StoredObject,
 };
+use longshore_oci::Digest;
 use std::time::Duration;
 
 on_both_engines!(
@@ -30,6 +31,7 @@ on_both_engines!(
     the_damage_of_a_manifest_leaves_others_in_memory,
     what_is_damaged_is_not_there_although_nothing_can_be_written,
     a_row_that_was_pushed_anew_since_is_not_damaged,
+    a_page_of_small_blobs_ends_after_so_many_rows_whatever_is_in_them,
     how_far_rows_were_read_is_kept_until_the_next_round,
 );
 
@@ -231,9 +233,41 @@ impl Database {
     }
 
     async fn only_content(&self, of: InRows) -> Content {
-        let mut contents = self.metadata.contents(of, (0, 0), 10).await.unwrap();
-        assert_eq!(contents.len(), 1);
-        contents.remove(0)
+        let mut page = self.metadata.contents(of, (0, 0), 10).await.unwrap();
+        assert_eq!(page.contents.len(), 1);
+        page.contents.remove(0)
+    }
+
+    /// Blobs whose bytes are in objects.
+    async fn fifteen_hundred_objects(&self) {
+        let blobs = match &self.inside {
+            Inside::Postgres(_) => {
+                "INSERT INTO blobs (digest, size, object_id, created_at) SELECT sha256(key::bytea), 1, id, 0 FROM objects"
+            }
+            Inside::Sqlite(_) => {
+                "INSERT INTO blobs (digest, size, object_id, created_at) SELECT CAST(key AS BLOB), 1, id, 0 FROM objects"
+            }
+        };
+        let objects = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 1500) \
+            INSERT INTO objects (key, backend, size, state, created_at) SELECT 'k' || n, 'files', 1, 'live', 0 FROM counted";
+        for sql in [objects, blobs] {
+            assert_eq!(self.inside.execute(sql, &[]).await.unwrap(), 1500);
+        }
+    }
+
+    /// Page after page, what of small blobs is found in each.
+    async fn small_blobs(&self, limit: u32) -> Vec<Vec<Digest>> {
+        let (mut pages, mut after) = (Vec::new(), (0, 0));
+        loop {
+            let page = self.metadata.contents(InRows::Blobs, after, limit).await.unwrap();
+            let Some(reached) = page.reached else {
+                assert_eq!(page.contents, []);
+                return pages;
+            };
+            assert!(reached > after);
+            after = reached;
+            pages.push(page.contents.iter().map(|content| content.digest).collect());
+        }
     }
 
     async fn mark_row(&self, of: InRows) -> bool {
@@ -395,6 +429,16 @@ async fn a_row_that_was_pushed_anew_since_is_not_damaged(database: Database) {
         assert!(!database.metadata.mark_damaged_row(row).await.unwrap());
     }
     assert!(database.content_of("blob").await.is_some());
+}
+
+async fn a_page_of_small_blobs_ends_after_so_many_rows_whatever_is_in_them(database: Database) {
+    assert_eq!(database.small_blobs(1).await, Vec::<Vec<Digest>>::new());
+    database.metadata.put_inline_blob(inline_blob("app", "first")).await.unwrap();
+    database.fifteen_hundred_objects().await;
+    database.metadata.put_inline_blob(inline_blob("app", "last")).await.unwrap();
+    let (first, last) = (digest_of("first"), digest_of("last"));
+    assert_eq!(database.small_blobs(10).await, [[first], [last]]);
+    assert_eq!(database.small_blobs(1).await, [vec![first], vec![], vec![last]]);
 }
 
 async fn how_far_rows_were_read_is_kept_until_the_next_round(database: Database) {

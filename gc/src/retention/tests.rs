@@ -277,6 +277,29 @@ async fn referrers_and_children_go_with_what_a_tag_named() {
     assert_eq!(place.tags().await, ["new"]);
 }
 
+/// Nothing that goes is told to keep anything.
+#[tokio::test]
+async fn what_loses_some_of_its_tags_by_a_rule_is_kept_by_the_rest() {
+    let place = place(Duration::ZERO).await.with(vec![rule("branches", "pr-.*", last_pushed(1))]);
+    let both = place.push_manifest("app", "both", &[], &["pr-1", "release"]).await;
+    let only = place.push_manifest("app", "only", &[], &["pr-2"]).await;
+    place.execute("UPDATE tags SET updated_at = updated_at - 86400000000").await;
+    let new = place.push_manifest("app", "new", &[], &["pr-3"]).await;
+    let (preview, told) = place.preview().await;
+    let mut tags: Vec<_> = going_tags(&told).map(|tag| tag.tag.as_str()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["pr-1", "pr-2"]);
+    let kept = told.iter().filter_map(|foreseen| match foreseen {
+        Foreseen::Kept(kept) => Some((kept.digest, kept.reason.clone())),
+        _ => None,
+    });
+    let mut kept: Vec<_> = kept.collect();
+    kept.sort_by_key(|(digest, _)| *digest != both);
+    assert_eq!(kept, [(both, None), (new, Some(Reason::Tag("pr-3".parse().unwrap())))]);
+    assert_eq!((preview.kept.by_rest, preview.kept.by_tag), (1, 1));
+    assert!(told.iter().any(|foreseen| matches!(foreseen, Foreseen::Manifest(going) if going.digest == only)));
+}
+
 #[tokio::test]
 async fn what_was_pulled_of_late_stays() {
     let keep = Keep { pulled_within: Some(DAY), ..Keep::default() };
@@ -365,6 +388,7 @@ async fn old_generations_of_a_build_cache_go_at_once() {
         match foreseen {
             Foreseen::Manifest(manifest) => going.push(manifest.digest),
             Foreseen::StayingManifest(manifest) => staying.push(manifest.digest),
+            Foreseen::Kept(_) => {}
             other => panic!("{other:?}"),
         }
     }
