@@ -183,7 +183,7 @@ impl Flights {
         digest: &Digest,
         is_admitted: bool,
     ) -> Result<(BlobHasher, Vec<u64>), Error> {
-        let object = RemoteObject::new(self.clone(), key.clone(), size, is_admitted);
+        let object = RemoteObject::new(self.clone(), key.clone(), size, is_admitted, Duration::ZERO);
         let mut pieces = ObjectReader::of_remote(object, size, self.hot.clone()).range(0..size, Delivery::Copied);
         let mut hashing = Hashing::new(size, digest);
         while let Some(piece) = pieces.try_next().await? {
