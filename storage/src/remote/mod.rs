@@ -25,6 +25,7 @@ mod retry_after;
 mod room;
 mod s3;
 mod segment;
+mod share;
 mod tail;
 mod usage;
 mod verify;
