@@ -41,6 +41,12 @@ pub struct Gc {
     pub scrub_rate: ByteSize,
 }
 
+impl Gc {
+    /// Whoever reads slower than this would, after a manifest of some megabytes, wait for longer than it may read undisturbed,
+    /// and the next one would begin with the same manifest.
+    pub const SLOWEST_SCRUB: ByteSize = ByteSize::kib(64);
+}
+
 impl Default for Gc {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(3600);

@@ -4,7 +4,7 @@
 
 use crate::database::Scheme;
 use crate::retention::{broken_immutable_tags, broken_retention};
-use crate::{ByteSize, Redirects, Settings, Storage, duration};
+use crate::{ByteSize, Gc, Redirects, Settings, Storage, duration};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -282,7 +282,7 @@ impl Rules {
         self.within("gc.tag_breaker", &gc.tag_breaker, &(1..=100));
         self.within("gc.share", &gc.share, &(1..=100));
         self.at_least("gc.scrub_period", gc.scrub_period, Duration::ZERO);
-        self.within("gc.scrub_rate", &gc.scrub_rate, &(ByteSize::kib(64)..=ByteSize::new(1 << 40)));
+        self.within("gc.scrub_rate", &gc.scrub_rate, &(Gc::SLOWEST_SCRUB..=ByteSize::new(1 << 40)));
     }
 
     fn tags(&mut self, settings: &Settings) {

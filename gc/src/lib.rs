@@ -36,7 +36,9 @@ pub use collector::Collector;
 pub use du::{LayerUsage, TagUsage, of_layers, of_tags};
 pub use fsck::{Checked, Finding, FsckOptions, fsck};
 pub use pairing::pair;
-pub use preview::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Share, StayingManifest, preview};
+pub use preview::{
+    BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Kept, KeptCounts, Preview, Share, StayingManifest, preview,
+};
 pub use retention::{Keep, KeptBy, Retained, Retention, RetentionRule, TagVerdict};
 pub use rules::Rules;
 pub use scrub::{Damage, RoundFrom, ScrubReport, ScrubRules, Scrubber, unread_for};

@@ -129,7 +129,7 @@ pub struct KeptManifest {
     pub keepers: u64,
 }
 
-/// A blob that a manifest needs.
+/// A blob that some manifests of a repository need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededBlob {
     /// Names the repository's hold on it to other calls.
@@ -140,6 +140,8 @@ pub struct NeededBlob {
     pub digest: Digest,
     /// In bytes.
     pub size: u64,
+    /// How many of those manifests need it.
+    pub lost: u64,
     /// How many manifests of the repository need it.
     pub users: u64,
     /// How many repositories hold it.
@@ -255,7 +257,7 @@ impl Metadata {
         on_engine!(self.manifests_with_keepers(manifests))
     }
 
-    /// The blobs that these manifests need: once for each manifest.
+    /// The blobs that these manifests need: each once for each repository.
     pub async fn blobs_needed_by(&self, manifests: &[Review]) -> Result<Vec<NeededBlob>> {
         on_engine!(self.blobs_needed_by(manifests))
     }

@@ -84,6 +84,15 @@ pub struct Content {
     pub is_damaged: bool,
 }
 
+/// What was found in some rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentPage {
+    /// What has its bytes there: maybe nothing, and more in the rows that follow.
+    pub contents: Vec<Content>,
+    /// All up to this place was looked at, and the next page is what follows; none where there is no row any more.
+    pub reached: Option<(i64, i64)>,
+}
+
 impl Metadata {
     /// Which of these keys a row names: an object's, or that of one which waits to be deleted.
     pub async fn known_keys(&self, keys: &[String]) -> Result<HashSet<String>> {
@@ -121,8 +130,8 @@ impl Metadata {
         on_engine!(self.queue_forgotten(table.kind(), places))
     }
 
-    /// The bytes that are in rows, after this place.
-    pub async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
+    /// The bytes that are in rows, after this place: of `limit` things at most, and of no more rows than are soon read.
+    pub async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<ContentPage> {
         on_engine!(self.contents(of, after, limit))
     }
 }

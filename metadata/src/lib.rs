@@ -42,7 +42,7 @@ pub use garbage::{
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
 pub use history::{DeletedManifest, TagChange};
-pub use inventory::{Content, Forgotten, InRows, ObjectRow, StrayObject, Table};
+pub use inventory::{Content, ContentPage, Forgotten, InRows, ObjectRow, StrayObject, Table};
 pub use preview::{BlobUser, OpenSession, SessionPage};
 pub use pulls::{ManifestPulls, TagPulls};
 pub use quotas::{ComparedUsage, NamespaceUsage, Quotas, namespace};

@@ -4,7 +4,7 @@
 //! hit stays small. Those who ask for the same at the same moment send one of them there, and wait.
 //!
 //! Bytes that come from a row are compared with their digest on their way: damaged ones are kept in no memory, and answered
-//! as if there were none, so that a push brings them again.
+//! as if there were none, so that a push brings them again. Those of a manifest that is known to be damaged are not read.
 
 use crate::cache::Question;
 use crate::{BlobContent, BlobRecord, DamagedRow, ManifestRecord, Metadata, Result};
@@ -23,7 +23,7 @@ impl Metadata {
         let question = Question::Manifest(repository, digest);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = self.sound_manifest(repository, on_engine!(self.find_manifest(repository, digest))?).await?;
+            let found = self.sound_manifest(repository, on_engine!(self.find_manifest(repository, digest))?).await;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_manifest(record);
             }
@@ -45,7 +45,7 @@ impl Metadata {
         let question = Question::Tag(repository, tag);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = self.sound_manifest(repository, on_engine!(self.find_tag(repository, tag))?).await?;
+            let found = self.sound_manifest(repository, on_engine!(self.find_tag(repository, tag))?).await;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_tag(record);
             }
@@ -60,33 +60,40 @@ impl Metadata {
         &self,
         repository: &RepositoryName,
         found: Option<ManifestRecord>,
-    ) -> Result<Option<ManifestRecord>> {
-        let damaged = |record: &ManifestRecord| DamagedRow::of(Some(repository), &record.digest, &record.body);
-        match found.as_ref().and_then(damaged) {
-            None => Ok(found),
-            Some(row) => self.remember_damage(row).await.map(|()| None),
-        }
+    ) -> Option<ManifestRecord> {
+        let record = found?;
+        let damaged = DamagedRow::of(Some(repository), &record.digest, &record.body);
+        let Some(row) = damaged else { return Some(record) };
+        self.remember_damage(row).await;
+        None
     }
 
     /// The blob, unless it is damaged as far as that is seen from here.
-    async fn sound_blob(&self, digest: &Digest, found: Option<BlobRecord>) -> Result<Option<BlobRecord>> {
-        let damaged = |record: &BlobRecord| match &record.content {
+    async fn sound_blob(&self, digest: &Digest, found: Option<BlobRecord>) -> Option<BlobRecord> {
+        let record = found?;
+        let damaged = match &record.content {
             BlobContent::Inline(bytes) => DamagedRow::of(None, digest, bytes),
             BlobContent::Object { .. } => None,
         };
-        match found.as_ref().and_then(damaged) {
-            None => Ok(found),
-            Some(row) => self.remember_damage(row).await.map(|()| None),
-        }
+        let Some(row) = damaged else { return Some(record) };
+        self.remember_damage(row).await;
+        None
     }
 
-    async fn remember_damage(&self, row: DamagedRow) -> Result<()> {
+    /// What is damaged is not there, also where the database takes no writes: whoever reads it next sees it anew.
+    async fn remember_damage(&self, row: DamagedRow) {
         let (repository, digest) = (row.repository.clone(), row.digest);
-        if self.mark_damaged_row(row).await? {
-            let repository = repository.as_ref().map(RepositoryName::as_str);
-            tracing::error!(repository, %digest, "what is in the database is damaged: nobody can pull it until it is pushed anew");
+        let marked = self.mark_damaged_row(row).await;
+        let repository = repository.as_ref().map(RepositoryName::as_str);
+        match marked {
+            Ok(true) => {
+                tracing::error!(repository, %digest, "what is in the database is damaged: nobody can pull it until it is pushed anew");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(repository, %digest, %error, "what is in the database is damaged, and that cannot be written down");
+            }
         }
-        Ok(())
     }
 
     /// The blob with its inline bytes, if the repository holds it.
@@ -101,7 +108,7 @@ impl Metadata {
         let question = Question::Blob(repository, digest);
         let query = async {
             let reading = self.cache.begin(question);
-            let found = self.sound_blob(digest, on_engine!(self.find_blob(repository, digest))?).await?;
+            let found = self.sound_blob(digest, on_engine!(self.find_blob(repository, digest))?).await;
             if let (Some(reading), Some(record)) = (reading, &found) {
                 reading.keep_blob(record);
             }

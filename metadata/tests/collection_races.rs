@@ -33,6 +33,8 @@ const REVIEW_OF_BLOB: &str = "SELECT FROM gc_queue WHERE kind = 3 FOR UPDATE";
 pub(crate) const TAG: &str = "SELECT FROM tags FOR UPDATE";
 /// Where a push of a new manifest stands still: what it names is looked up, and no row says so yet.
 pub(crate) const REPOSITORY: &str = "SELECT FROM repositories FOR UPDATE";
+/// Where every collector stands still that comes to delete manifests, blobs or tags: another replica is deleting.
+pub(crate) const TURN: &str = "SELECT FROM gc_state FOR UPDATE";
 
 const NONE: Deleted = Deleted { count: 0, bytes: 0 };
 
@@ -244,6 +246,29 @@ async fn race_04_a_blob_that_is_being_pushed_again_is_passed_over() {
     assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/2"]);
 }
 
+/// Another replica deletes, and the collector waits for its turn. Fails where it holds blobs meanwhile, or has looked at them.
+#[tokio::test]
+async fn race_04_a_push_does_not_wait_for_a_collector_that_waits_for_another() {
+    let database = Database::postgres().await;
+    let digest = database.upload_blob("old", "objects/1", "layer").await;
+    delete_blob(&database, "old", &digest).await;
+    let commit = database.attached_upload("app", "objects/2", "layer").await;
+    database.advance(REVIEW_DELAY).await;
+    let reviews = blob_reviews(&database).await;
+    assert_eq!(reviews.len(), 1);
+    let gate = hold(&database, TURN).await;
+    let metadata = database.metadata.clone();
+    let collecting = async move { metadata.delete_unheld_blobs(reviews, NO_BREAKER).await };
+    let collecting = begin_blocked(&database, collecting).await;
+    let metadata = database.metadata.clone();
+    let committing = async move { metadata.commit_upload(commit).await };
+    assert_eq!(without_waiting(&database, committing).await.unwrap(), CommitOutcome::Committed);
+    gate.commit().await.unwrap();
+    assert_eq!(collecting.await.unwrap().unwrap(), GarbageOutcome::Deleted(NONE));
+    assert_eq!(key_of(&database, "app", &digest).await, "objects/1");
+    assert_eq!(database.inside.texts("SELECT key FROM tombstones").await, ["objects/2"]);
+}
+
 /// What a process answers of a blob and of a manifest: whether each is there.
 async fn answers(metadata: &Metadata, blob: &Digest, manifest: &Digest) -> [bool; 3] {
     let app = repository("app");
@@ -404,7 +429,7 @@ async fn race_16_replicas_that_meet_over_a_clock_that_jumped_all_wait() {
     let database = Database::postgres().await;
     database.metadata.resume_collection().await.unwrap();
     database.advance(2 * PROMISE).await;
-    let gate = hold(&database, "SELECT FROM gc_state FOR UPDATE").await;
+    let gate = hold(&database, TURN).await;
     let mut replicas = Vec::new();
     for replica in database.processes(2).await {
         replicas.push(begin_blocked(&database, async move { replica.begin_collection().await }).await);

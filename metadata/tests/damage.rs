@@ -1,12 +1,13 @@
 //! Blobs whose bytes were found damaged, and the reading that finds them.
 
-use crate::content::{digest_of, image, inline_blob, manifest, repository};
+use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::{Database, TICK};
 use crate::inside::Inside;
 use longshore_metadata::{
     BlobContent, CommitOutcome, Content, DamagedRow, InRows, MountOutcome, PutManifestOutcome, RowsRead, Scrubbed,
     StoredObject,
 };
+use longshore_oci::Digest;
 use std::time::Duration;
 
 on_both_engines!(
@@ -25,7 +26,12 @@ on_both_engines!(
     a_damaged_row_can_be_got_in_no_way_and_is_mended_by_a_push,
     a_push_mends_a_small_blob_that_nobody_has_found_damaged,
     what_is_read_from_a_damaged_row_is_kept_in_no_memory,
+    a_damaged_manifest_is_written_down_once,
+    an_index_waits_until_its_damaged_child_is_pushed_anew,
+    the_damage_of_a_manifest_leaves_others_in_memory,
+    what_is_damaged_is_not_there_although_nothing_can_be_written,
     a_row_that_was_pushed_anew_since_is_not_damaged,
+    a_page_of_small_blobs_ends_after_so_many_rows_whatever_is_in_them,
     how_far_rows_were_read_is_kept_until_the_next_round,
 );
 
@@ -211,10 +217,57 @@ impl Database {
         }
     }
 
+    /// Does something of its own, given for either engine, whenever somebody comes to write a damaged row down.
+    async fn when_damage_is_written(&self, postgres: &'static str, sqlite: &'static str) {
+        let statements = match &self.inside {
+            Inside::Postgres(_) => vec![
+                postgres,
+                "CREATE TRIGGER of_blob BEFORE INSERT ON damaged_blobs FOR EACH ROW EXECUTE FUNCTION written()",
+                "CREATE TRIGGER of_manifest BEFORE INSERT ON damaged_manifests FOR EACH ROW EXECUTE FUNCTION written()",
+            ],
+            Inside::Sqlite(_) => vec![sqlite],
+        };
+        for sql in statements {
+            self.inside.execute(sql, &[]).await.unwrap();
+        }
+    }
+
     async fn only_content(&self, of: InRows) -> Content {
-        let mut contents = self.metadata.contents(of, (0, 0), 10).await.unwrap();
-        assert_eq!(contents.len(), 1);
-        contents.remove(0)
+        let mut page = self.metadata.contents(of, (0, 0), 10).await.unwrap();
+        assert_eq!(page.contents.len(), 1);
+        page.contents.remove(0)
+    }
+
+    /// Blobs whose bytes are in objects.
+    async fn fifteen_hundred_objects(&self) {
+        let blobs = match &self.inside {
+            Inside::Postgres(_) => {
+                "INSERT INTO blobs (digest, size, object_id, created_at) SELECT sha256(key::bytea), 1, id, 0 FROM objects"
+            }
+            Inside::Sqlite(_) => {
+                "INSERT INTO blobs (digest, size, object_id, created_at) SELECT CAST(key AS BLOB), 1, id, 0 FROM objects"
+            }
+        };
+        let objects = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 1500) \
+            INSERT INTO objects (key, backend, size, state, created_at) SELECT 'k' || n, 'files', 1, 'live', 0 FROM counted";
+        for sql in [objects, blobs] {
+            assert_eq!(self.inside.execute(sql, &[]).await.unwrap(), 1500);
+        }
+    }
+
+    /// Page after page, what of small blobs is found in each.
+    async fn small_blobs(&self, limit: u32) -> Vec<Vec<Digest>> {
+        let (mut pages, mut after) = (Vec::new(), (0, 0));
+        loop {
+            let page = self.metadata.contents(InRows::Blobs, after, limit).await.unwrap();
+            let Some(reached) = page.reached else {
+                assert_eq!(page.contents, []);
+                return pages;
+            };
+            assert!(reached > after);
+            after = reached;
+            pages.push(page.contents.iter().map(|content| content.digest).collect());
+        }
     }
 
     async fn mark_row(&self, of: InRows) -> bool {
@@ -280,6 +333,93 @@ async fn what_is_read_from_a_damaged_row_is_kept_in_no_memory(database: Database
     assert!(reader.find_manifest(&app, &body).await.unwrap().is_some());
 }
 
+/// However often it is asked for, by its digest and by its tag.
+async fn a_damaged_manifest_is_written_down_once(database: Database) {
+    let app = repository("app");
+    database.push_blob("app", "blob").await;
+    let damaged = database.push(tagged(manifest("app", "body"), &["latest"])).await;
+    database.spoil().await;
+    database.inside.execute("CREATE TABLE writes (number BIGINT NOT NULL)", &[]).await.unwrap();
+    database
+        .when_damage_is_written(
+            "CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS \
+                'BEGIN INSERT INTO writes (number) VALUES (1); RETURN NEW; END'",
+            "CREATE TRIGGER of_manifest BEFORE INSERT ON damaged_manifests BEGIN INSERT INTO writes (number) VALUES (1); END",
+        )
+        .await;
+    for _ in 0..2 {
+        assert_eq!(database.metadata.find_manifest(&app, &damaged).await.unwrap(), None);
+        assert_eq!(database.metadata.find_tag(&app, &tag("latest")).await.unwrap(), None);
+    }
+    assert_eq!(database.inside.count("SELECT count(*) FROM writes").await, 1);
+    database.push(manifest("app", "body")).await;
+    let found = database.metadata.find_tag(&app, &tag("latest")).await.unwrap().unwrap();
+    assert_eq!((found.digest, &found.body[..]), (damaged, &b"body"[..]));
+}
+
+async fn an_index_waits_until_its_damaged_child_is_pushed_anew(database: Database) {
+    database.push_blob("app", "blob").await;
+    let child = database.push(manifest("app", "child")).await;
+    database.spoil().await;
+    assert!(database.mark_row(InRows::Manifests).await);
+    let index = index("app", "index", &["child"]);
+    for index in [index.clone(), sparse(index.clone())] {
+        let put = database.metadata.put_manifest(index).await.unwrap();
+        assert_eq!(put, PutManifestOutcome::Absent { digests: vec![child] });
+    }
+    // Whoever asks whether to push it hears the same.
+    assert_eq!(database.metadata.find_manifest(&repository("app"), &child).await.unwrap(), None);
+    database.push(manifest("app", "child")).await;
+    database.push(index).await;
+    database.assert_consistent().await;
+}
+
+async fn the_damage_of_a_manifest_leaves_others_in_memory(database: Database) {
+    let app = repository("app");
+    let reader = database.process_with_cache().await;
+    database.push_blob("app", "blob").await;
+    let damaged = database.push(manifest("app", "body")).await;
+    database.spoil().await;
+    let mut others = Vec::new();
+    for number in 0..8 {
+        let other = manifest("app", &format!("sound {number}"));
+        others.push(other.digest);
+        // By the reader itself: nothing that others have done before is heard of later.
+        reader.put_manifest(other).await.unwrap();
+    }
+    let read_others = async || {
+        for other in &others {
+            assert!(reader.find_manifest(&app, other).await.unwrap().is_some());
+        }
+    };
+    read_others().await;
+    let before = reader.cache_usage().hits;
+    assert_eq!(reader.find_manifest(&app, &damaged).await.unwrap(), None);
+    assert_eq!(database.metadata.count_damaged_manifests().await.unwrap(), 1);
+    read_others().await;
+    // Things share counters now and then.
+    assert!(reader.cache_usage().hits - before > 4);
+}
+
+async fn what_is_damaged_is_not_there_although_nothing_can_be_written(database: Database) {
+    let (app, blob, body) = (repository("app"), digest_of("blob"), digest_of("body"));
+    database.push_blob("app", "blob").await;
+    database.push(tagged(manifest("app", "body"), &["latest"])).await;
+    database.spoil().await;
+    database
+        .when_damage_is_written(
+            "CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it is full''; END'",
+            "CREATE TRIGGER of_manifest BEFORE INSERT ON damaged_manifests BEGIN SELECT RAISE(ABORT, 'it is full'); END",
+        )
+        .await;
+    for _ in 0..2 {
+        assert_eq!(database.metadata.find_manifest(&app, &body).await.unwrap(), None);
+        assert_eq!(database.metadata.find_tag(&app, &tag("latest")).await.unwrap(), None);
+        assert_eq!(database.metadata.find_blob(&app, &blob).await.unwrap(), None);
+    }
+    assert_eq!(database.metadata.count_damaged_manifests().await.unwrap(), 0);
+}
+
 async fn a_row_that_was_pushed_anew_since_is_not_damaged(database: Database) {
     database.metadata.put_inline_blob(inline_blob("app", "blob")).await.unwrap();
     database.metadata.put_manifest(manifest("app", "body")).await.unwrap();
@@ -289,6 +429,16 @@ async fn a_row_that_was_pushed_anew_since_is_not_damaged(database: Database) {
         assert!(!database.metadata.mark_damaged_row(row).await.unwrap());
     }
     assert!(database.content_of("blob").await.is_some());
+}
+
+async fn a_page_of_small_blobs_ends_after_so_many_rows_whatever_is_in_them(database: Database) {
+    assert_eq!(database.small_blobs(1).await, Vec::<Vec<Digest>>::new());
+    database.metadata.put_inline_blob(inline_blob("app", "first")).await.unwrap();
+    database.fifteen_hundred_objects().await;
+    database.metadata.put_inline_blob(inline_blob("app", "last")).await.unwrap();
+    let (first, last) = (digest_of("first"), digest_of("last"));
+    assert_eq!(database.small_blobs(10).await, [[first], [last]]);
+    assert_eq!(database.small_blobs(1).await, [vec![first], vec![], vec![last]]);
 }
 
 async fn how_far_rows_were_read_is_kept_until_the_next_round(database: Database) {

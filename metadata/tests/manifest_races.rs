@@ -2,7 +2,7 @@
 //! collector stands still between its delete and its commit, or a push does before its last statement. At the repository
 //! who deletes a tag stands still too, or a manifest that has tags.
 
-use crate::collection_races::{REPOSITORY, TAG, put_blocked};
+use crate::collection_races::{REPOSITORY, TAG, TURN, put_blocked};
 use crate::content::{index, manifest, repository, tag, tagged};
 use crate::database::{Database, REVIEW_DELAY};
 use crate::garbage::{NO_BREAKER, went};
@@ -27,6 +27,13 @@ async fn collect_without_waiting(database: &Database, condemned: CondemnedManife
     let metadata = database.metadata.clone();
     let collecting = async move { metadata.delete_unkept_manifests(vec![condemned], NO_BREAKER).await };
     went(without_waiting(database, collecting).await.unwrap()).count
+}
+
+/// Stores a manifest, and waits for nobody.
+async fn put_without_waiting(database: &Database, manifest: PutManifest) {
+    let metadata = database.metadata.clone();
+    let putting = async move { metadata.put_manifest(manifest).await };
+    assert_eq!(without_waiting(database, putting).await.unwrap(), PutManifestOutcome::Stored);
 }
 
 /// What `latest` names.
@@ -66,6 +73,23 @@ async fn race_06_a_manifest_that_is_being_tagged_is_passed_over() {
     gate.commit().await.unwrap();
     assert_eq!(putting.await.unwrap().unwrap(), PutManifestOutcome::Stored);
     assert_eq!(database.collect_manifest(condemned).await, 0);
+    assert_eq!(latest(&database).await, Some(digest));
+    database.assert_consistent().await;
+}
+
+/// Another replica deletes, and the collector waits for its turn. Fails where it holds manifests meanwhile: then clients wait
+/// for that other replica, and so may the two collectors for each other.
+#[tokio::test]
+async fn race_06_a_push_does_not_wait_for_a_collector_that_waits_for_another() {
+    let database = Database::postgres().await;
+    let digest = database.push(manifest("app", "manifest")).await;
+    database.advance(REVIEW_DELAY).await;
+    let condemned = database.condemn(&digest).await;
+    let gate = hold(&database, TURN).await;
+    let collecting = collect_blocked(&database, condemned).await;
+    put_without_waiting(&database, tagged(manifest("app", "manifest"), &["latest"])).await;
+    gate.commit().await.unwrap();
+    assert_eq!(collecting.await.unwrap().unwrap().count, 0);
     assert_eq!(latest(&database).await, Some(digest));
     database.assert_consistent().await;
 }
@@ -177,6 +201,25 @@ async fn race_09_a_referrer_whose_subject_goes_during_its_review_is_reviewed_aga
     database.advance(REVIEW_DELAY).await;
     let condemned = database.condemn(&signature).await;
     assert_eq!(database.collect_manifest(condemned).await, 1);
+}
+
+/// Another replica deletes, and the collector of the referrer waits for its turn. Fails where it looks at what keeps the
+/// referrer before it waits.
+#[tokio::test]
+async fn race_09_a_subject_that_comes_while_a_collector_waits_for_another_keeps_its_referrer() {
+    let database = Database::postgres().await;
+    let subject = manifest("app", "subject");
+    let signature = PutManifest { subject: Some(subject.digest), ..manifest("app", "signature") };
+    let signature = database.push(signature).await;
+    database.advance(REVIEW_DELAY).await;
+    let condemned = database.condemn(&signature).await;
+    let gate = hold(&database, TURN).await;
+    let collecting = collect_blocked(&database, condemned).await;
+    put_without_waiting(&database, subject).await;
+    gate.commit().await.unwrap();
+    assert_eq!(collecting.await.unwrap().unwrap().count, 0);
+    assert!(database.is_there(&signature).await);
+    database.assert_consistent().await;
 }
 
 /// Neither sees the other one. Fails where one of them waits, or where a new manifest is not queued by itself.

@@ -1,6 +1,7 @@
 //! What happens at the same moment, where the order matters: the other transaction is the test's own, and it ends only
 //! when PostgreSQL says that the operation under test is waiting for it. (SQLite has one writer: one order.)
 
+use crate::collection_races::TURN;
 use crate::content::{digest_of, image, index, inline_blob, manifest, repository, sparse, tag, tagged};
 use crate::database::Database;
 use crate::finish::finish;
@@ -383,6 +384,28 @@ async fn a_tag_that_moves_while_a_rule_comes_to_delete_it_stays() {
     let deleting = async move { metadata.delete_tags(&repository("app"), condemned, breaker).await };
     let deleting = begin_blocked(&database, deleting).await;
     other.commit().await.unwrap();
+    assert_eq!(deleting.await.unwrap().unwrap(), TagsOutcome::Deleted(0));
+    let left = database.metadata.find_tag(&repository("app"), &tag("latest")).await.unwrap().unwrap();
+    assert_eq!(left.digest, digest_of("new"));
+    database.assert_consistent().await;
+}
+
+/// Another replica deletes, and the rule waits for its turn. Fails where it holds tags meanwhile, or has looked at them.
+#[tokio::test]
+async fn a_tag_moves_while_a_rule_waits_for_another_collector() {
+    let database = Database::postgres().await;
+    database.push(tagged(manifest("app", "old"), &["latest"])).await;
+    let (_, facts) = database.metadata.tag_facts(&repository("app"), &tag("latest")).await.unwrap().unwrap();
+    let condemned = vec![CondemnedTag { facts, by: "retention: rule".to_owned() }];
+    let gate = hold(&database, TURN).await;
+    let metadata = database.metadata.clone();
+    let breaker = Breaker { percent: 100, floor: 0 };
+    let deleting = async move { metadata.delete_tags(&repository("app"), condemned, breaker).await };
+    let deleting = begin_blocked(&database, deleting).await;
+    let metadata = database.metadata.clone();
+    let moving = async move { metadata.put_manifest(tagged(manifest("app", "new"), &["latest"])).await };
+    assert_eq!(without_waiting(&database, moving).await.unwrap(), PutManifestOutcome::Stored);
+    gate.commit().await.unwrap();
     assert_eq!(deleting.await.unwrap().unwrap(), TagsOutcome::Deleted(0));
     let left = database.metadata.find_tag(&repository("app"), &tag("latest")).await.unwrap().unwrap();
     assert_eq!(left.digest, digest_of("new"));

@@ -1,8 +1,10 @@
-//! What a preview is told beside the queue: sessions that have not ended, a repository's hold on one blob, and who needs it.
+//! What a preview is told beside the queue: sessions that have not ended, a repository's hold on one blob, who needs it, and
+//! what manifests need.
 
 use crate::content::{UPLOAD_LIFETIME, digest_of, image, repository};
 use crate::database::{Database, PROMISE, TICK};
-use longshore_metadata::{BlobUser, GrantFacts, OpenSession};
+use longshore_metadata::{BlobUser, GrantFacts, ManifestFacts, NeededBlob, OpenSession, Review, ReviewPage};
+use longshore_oci::Digest;
 use std::time::{Duration, SystemTime};
 
 on_both_engines!(
@@ -12,6 +14,7 @@ on_both_engines!(
     a_hold_on_a_blob_is_read_with_what_keeps_it,
     a_blob_that_the_repository_does_not_hold_is_not_read,
     the_manifests_that_need_a_blob_are_read_page_by_page,
+    a_blob_that_many_manifests_need_is_told_once_with_how_many,
 );
 
 impl Database {
@@ -32,6 +35,20 @@ impl Database {
             assert!(page.sessions.len() <= limit as usize);
             all.extend(page.sessions);
         }
+    }
+
+    /// What these manifests of the queue need.
+    async fn needed_by(&self, repository_name: &str, manifests: &[Digest]) -> Vec<NeededBlob> {
+        let page = ReviewPage { after: Review::FIRST, only_due: false, limit: 100 };
+        let found = self.metadata.review_manifests(page).await.unwrap().found;
+        let wanted = repository(repository_name);
+        let review = |(review, facts): (Review, Option<ManifestFacts>)| {
+            let is_meant = facts.is_some_and(|facts| facts.repository == wanted && manifests.contains(&facts.digest));
+            is_meant.then(|| review.thing())
+        };
+        let reviews: Vec<Review> = found.into_iter().filter_map(review).collect();
+        assert_eq!(reviews.len(), manifests.len());
+        self.metadata.blobs_needed_by(&reviews).await.unwrap()
     }
 }
 
@@ -111,4 +128,24 @@ async fn the_manifests_that_need_a_blob_are_read_page_by_page(database: Database
     assert_eq!(page(last[0].number).await, []);
     let nothing = database.metadata.users_of_blob(&app, &digest_of("nothing"), i64::MIN, 2).await.unwrap();
     assert_eq!(nothing, []);
+}
+
+async fn a_blob_that_many_manifests_need_is_told_once_with_how_many(database: Database) {
+    for (name, layer) in [("app", "base"), ("app", "own"), ("other", "base")] {
+        database.push_blob(name, layer).await;
+    }
+    let first = database.push(image("app", "first", &["base", "own"])).await;
+    let second = database.push(image("app", "second", &["base"])).await;
+    let third = database.push(image("app", "third", &["base"])).await;
+    let elsewhere = database.push(image("other", "first", &["base"])).await;
+    let needed_by = async |name: &str, manifests: &[Digest]| -> Vec<(Digest, [u64; 4])> {
+        let needed = database.needed_by(name, manifests).await;
+        assert!(needed.iter().all(|blob| blob.repository == repository(name)), "{needed:?}");
+        needed.iter().map(|blob| (blob.digest, [blob.size, blob.lost, blob.users, blob.holders])).collect()
+    };
+    let (base, own) = (digest_of("base"), digest_of("own"));
+    assert_eq!(needed_by("app", &[first, second]).await, [(base, [4, 2, 3, 2]), (own, [3, 1, 1, 1])]);
+    assert_eq!(needed_by("app", &[third]).await, [(base, [4, 1, 3, 2])]);
+    assert_eq!(needed_by("app", &[first, second, third]).await[0], (base, [4, 3, 3, 2]));
+    assert_eq!(needed_by("other", &[elsewhere]).await, [(base, [4, 1, 1, 2])]);
 }

@@ -1,6 +1,6 @@
 //! What retention rules are told of tags, and how tags go by them.
 
-use crate::content::{digest_of, manifest, repository, tag, tagged};
+use crate::content::{digest_of, index, manifest, repository, tag, tagged};
 use crate::database::{Database, TICK};
 use crate::garbage::{NO_BREAKER, went};
 use futures_util::future::join_all;
@@ -18,6 +18,7 @@ on_both_engines!(
     rules_and_pushes_at_the_same_moment_leave_what_was_pushed,
     too_many_tags_stop_collection,
     old_generations_are_those_before_the_last_few,
+    a_generation_that_an_index_or_a_subject_keeps_is_in_use,
     manifests_are_told_with_how_much_keeps_them,
 );
 
@@ -226,9 +227,28 @@ async fn old_generations_are_those_before_the_last_few(database: Database) {
     assert!(database.metadata.find_manifest(&repository("app"), &one).await.unwrap().is_some());
 }
 
+async fn a_generation_that_an_index_or_a_subject_keeps_is_in_use(database: Database) {
+    let subject = database.push(tagged(manifest("app", "subject"), &["subject"])).await;
+    database.push_cache("named", "cache").await;
+    let index = database.push(index("app", "index", &["named"])).await;
+    let cache = PutManifest { config_media_type: Some(CACHE.to_owned()), ..manifest("app", "referring") };
+    database.push(tagged(PutManifest { subject: Some(subject), ..cache }, &["cache"])).await;
+    database.push_cache("old", "cache").await;
+    database.push_cache("new", "cache").await;
+    let old = async || {
+        let old = database.metadata.old_generations(&repository("app"), &tag("cache"), 1).await.unwrap();
+        old.iter().map(|generation| generation.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(old().await, [digest_of("old")]);
+    for keeper in [index, subject] {
+        database.metadata.delete_manifest(&repository("app"), &keeper, None).await.unwrap();
+    }
+    assert_eq!(old().await, ["old", "referring", "named"].map(digest_of));
+}
+
 async fn manifests_are_told_with_how_much_keeps_them(database: Database) {
     database.push(tagged(manifest("app", "child"), &["a", "b"])).await;
-    database.push(crate::content::index("app", "index", &["child"])).await;
+    database.push(index("app", "index", &["child"])).await;
     let facts = database.tag_facts("a").await;
     let told = database.metadata.manifests_with_keepers(&[facts.manifest]).await.unwrap();
     assert_eq!(told.len(), 1);

@@ -1,7 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use longshore_config::ByteSize;
+use longshore_config::{ByteSize, Gc, SizeError};
 use std::path::PathBuf;
 
 /// An image registry: what `docker push` and `docker pull` talk to.
@@ -108,6 +108,9 @@ pub(crate) struct GcOptions {
     /// Delete nothing: show what would go, how much that is, and what stays until when and why. JSON is one value a line.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
+    /// With --dry-run: name every manifest that waits to be looked at and is kept, with what keeps it.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) kept: bool,
     /// Go on although the clock was moved, or much would be deleted.
     #[arg(long)]
     pub(crate) resume: bool,
@@ -138,8 +141,8 @@ pub(crate) struct ScrubOptions {
     /// Begin at the beginning, also where a reading is under way. Without it that one is gone on with.
     #[arg(long)]
     pub(crate) anew: bool,
-    /// At most so many bytes a second, such as 100MiB.
-    #[arg(long, value_name = "BYTES")]
+    /// At most so many bytes a second, such as 100MiB; 64KiB at least.
+    #[arg(long, value_name = "BYTES", value_parser = scrub_rate)]
     pub(crate) rate: Option<ByteSize>,
     /// How to say what was found.
     #[arg(long, value_enum, default_value_t)]
@@ -251,4 +254,35 @@ pub(crate) enum ConfigAction {
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE, for example log.level=debug")?;
     Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+fn scrub_rate(text: &str) -> Result<ByteSize, String> {
+    let rate: ByteSize = text.parse().map_err(|error: SizeError| error.to_string())?;
+    if rate < Gc::SLOWEST_SCRUB {
+        return Err(format!("{rate} is too slow: choose at least {}", Gc::SLOWEST_SCRUB));
+    }
+    Ok(rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scrub(rate: &str) -> Result<Option<ByteSize>, String> {
+        match Arguments::try_parse_from(["longshore", "scrub", "--rate", rate]) {
+            Ok(Arguments { command: Some(Command::Scrub(options)), .. }) => Ok(options.rate),
+            Ok(arguments) => panic!("{arguments:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_scrub_is_not_slower_than_it_can_come_to_its_end() {
+        assert_eq!(scrub("64KiB"), Ok(Some(ByteSize::kib(64))));
+        for (slow, complaint) in [("63KiB", "63KiB is too slow: choose at least 64KiB"), ("0", "0 is too slow")] {
+            let error = scrub(slow).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+        assert!(scrub("fast").unwrap_err().contains("\"fast\" is not a size"));
+    }
 }

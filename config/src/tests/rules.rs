@@ -78,12 +78,14 @@ fn sizes_and_counts_have_ranges() {
             "1:19: limits.quotas: team=2GiB is a second quota of the same namespace: write one",
         ),
         ("http: { max_connections: 0 }", "1:26: http.max_connections: 0 is out of range: choose 1 to 1000000"),
+        ("gc: { scrub_rate: 63KiB }", "1:19: gc.scrub_rate: 63KiB is out of range: choose 64KiB to 1TiB"),
         ("database: { max_connections: 0 }", "1:30: database.max_connections: 0 is out of range: choose 1 to 10000"),
     ];
     for (yaml, expected) in cases {
         assert_complaint(yaml, &format!("longshore.yaml:{expected}"));
     }
     assert_accepted("limits: { manifest_size: 64MiB, page_size: 1 }\nstorage: { inline_max: 64KiB }");
+    assert_accepted("gc: { scrub_rate: 64KiB }");
 }
 
 #[test]

@@ -201,7 +201,7 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
                 }
                 news += u64::from(!object.is_damaged);
                 self.found(&Finding::Lost { key: object.key.clone(), digest: object.digest, reason: reason.clone() });
-                if self.options.repair {
+                if self.options.repair && !object.is_damaged {
                     self.metadata.mark_damaged(object, reason).await?;
                 }
             }
@@ -269,13 +269,13 @@ impl<F: FnMut(&Finding)> Check<'_, F> {
         let mut after = (0, 0);
         loop {
             let page = self.metadata.contents(of, after, CONTENTS).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.place;
-            self.checked.rows += page.len() as u64;
-            for Content { repository, digest, bytes, .. } in page {
+            let Some(reached) = page.reached else { return Ok(()) };
+            after = reached;
+            self.checked.rows += page.contents.len() as u64;
+            for Content { repository, digest, bytes, is_damaged: is_known, .. } in page.contents {
                 let Some(row) = DamagedRow::of(repository.as_ref(), &digest, &bytes) else { continue };
                 self.found(&Finding::DamagedRow { repository, digest });
-                if self.options.repair {
+                if self.options.repair && !is_known {
                     self.metadata.mark_damaged_row(row).await?;
                 }
             }

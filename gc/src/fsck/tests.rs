@@ -83,6 +83,7 @@ async fn objects_are_not_lost_by_the_dozen_unless_somebody_says_so() {
     assert_eq!(place.metadata.count_damaged().await.unwrap(), 0);
     assert_eq!(place.fsck(REPAIR_ALL).await.1.len(), 30);
     assert_eq!(place.metadata.count_damaged().await.unwrap(), 30);
+    place.execute("CREATE TRIGGER again BEFORE INSERT ON damaged_blobs BEGIN SELECT RAISE(ABORT, 'again'); END").await;
     assert_eq!(place.fsck(REPAIR).await.1.len(), 30, "there is nothing to mend in what is known");
 }
 
@@ -220,6 +221,12 @@ async fn bytes_in_rows_are_compared_with_their_digests() {
     assert_eq!(place.fsck(REPAIR).await.1, expected);
     assert!(!promised().await);
     assert_eq!(place.metadata.count_damaged_manifests().await.unwrap(), 1);
+    // What is known is told, and not written down again.
+    place.execute("CREATE TRIGGER again BEFORE INSERT ON damaged_blobs BEGIN SELECT RAISE(ABORT, 'again'); END").await;
+    place
+        .execute("CREATE TRIGGER twice BEFORE INSERT ON damaged_manifests BEGIN SELECT RAISE(ABORT, 'again'); END")
+        .await;
+    assert_eq!(place.fsck(REPAIR).await.1, expected);
     place.metadata.put_inline_blob(blob.clone()).await.unwrap();
     place.push_manifest("app", "manifest", &[], &[]).await;
     assert!(promised().await);

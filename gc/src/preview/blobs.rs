@@ -36,10 +36,10 @@ impl Holds {
     }
 
     fn lose_user<F: FnMut(Foreseen)>(&mut self, needed: NeededBlob, account: &mut Account<F>) {
-        let NeededBlob { review, repository, digest, size, users, holders } = needed;
-        let lost = self.users.entry(review).or_default();
-        *lost += 1;
-        if *lost == users {
+        let NeededBlob { review, repository, digest, size, lost, users, holders } = needed;
+        let all_lost = self.users.entry(review).or_default();
+        *all_lost += lost;
+        if *all_lost >= users {
             let (repository, when) = (Some(repository), BlobEnd::WithManifests);
             self.lose(review, holders, GoingBlob { repository, digest, size, when, is_freed: false }, account);
         }

@@ -1,6 +1,6 @@
 //! Tags that go by a rule, and the manifests that go with them, by themselves, or with what kept them.
 
-use super::{Account, Foreseen, GoingManifest, PAGE, StayingManifest};
+use super::{Account, Foreseen, GoingManifest, Kept, PAGE, StayingManifest};
 use crate::retention::Survey;
 use crate::{Error, Pace, Rules, Verdict, verdict};
 use longshore_metadata::{KeptManifest, ManifestFacts, Metadata, OldGeneration, Review, ReviewPage};
@@ -39,6 +39,7 @@ impl Losses {
             }
             begin = end;
         }
+        losses.tell_kept(metadata, rules, account).await?;
         Ok(losses.all)
     }
 
@@ -133,6 +134,7 @@ impl Losses {
             Verdict::Until(until, reason) => {
                 account.tell(Foreseen::StayingManifest(StayingManifest { repository, digest, size, until, reason }));
             }
+            // What keeps it may go: that is told at the end.
             Verdict::Kept(_) => {}
         }
     }
@@ -158,6 +160,30 @@ impl Losses {
         *all_lost += lost;
         if *all_lost >= keepers {
             self.lose(review, GoingManifest { repository, digest, size, since: None }, account);
+        }
+    }
+
+    /// The manifests that wait in the queue and that something keeps which does not go. They are read once more, for there may
+    /// be many of them, and what goes had to be known first.
+    async fn tell_kept<F: FnMut(Foreseen)>(
+        &self,
+        metadata: &Metadata,
+        rules: &Rules,
+        account: &mut Account<F>,
+    ) -> Result<(), Error> {
+        let mut after = Review::FIRST;
+        loop {
+            let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
+            let Some((last, _)) = page.found.last() else { return Ok(()) };
+            after = *last;
+            for (review, facts) in page.found {
+                let manifest = review.thing();
+                let Some(facts) = facts.filter(|_| !self.seen.contains(&manifest)) else { continue };
+                let Verdict::Kept(reason) = verdict::of_manifest(Some(&facts), rules, page.now) else { continue };
+                let ManifestFacts { repository, digest, size, .. } = facts;
+                let reason = Some(reason).filter(|_| !self.keepers.contains_key(&manifest));
+                account.keep_manifest(Kept { repository, digest, size, reason });
+            }
         }
     }
 

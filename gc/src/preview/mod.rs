@@ -33,6 +33,8 @@ pub struct Preview {
     pub open: Share,
     /// What is condemned already.
     pub waiting: WaitingBytes,
+    /// Manifests that wait to be looked at, and that something keeps.
+    pub kept: KeptCounts,
 }
 
 /// Things and their bytes.
@@ -48,6 +50,19 @@ pub struct Share {
     pub bytes: u64,
 }
 
+/// How many manifests are kept, by the first thing that keeps each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptCounts {
+    /// By a tag.
+    pub by_tag: u64,
+    /// By an index.
+    pub by_index: u64,
+    /// By their subject.
+    pub by_subject: u64,
+    /// By what is left of what keeps them: a part of that goes.
+    pub by_rest: u64,
+}
+
 /// What a collection would do to one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Foreseen {
@@ -57,6 +72,8 @@ pub enum Foreseen {
     Manifest(GoingManifest),
     /// A manifest stays for now.
     StayingManifest(StayingManifest),
+    /// A manifest waits to be looked at, and is kept.
+    Kept(Kept),
     /// A repository lets go of a blob, or the store does.
     Blob(GoingBlob),
     /// A session ends, or will.
@@ -109,6 +126,19 @@ pub struct StayingManifest {
     pub until: SystemTime,
     /// What keeps it so long.
     pub reason: Reason,
+}
+
+/// A manifest that something keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// Of its body, in bytes.
+    pub size: u64,
+    /// What keeps it; none where a part of what keeps it goes, and the rest is enough.
+    pub reason: Option<Reason>,
 }
 
 /// A blob that would go from a repository.
@@ -206,6 +236,11 @@ impl<F: FnMut(Foreseen)> Account<F> {
         self.tell(Foreseen::Manifest(manifest));
     }
 
+    fn keep_manifest(&mut self, kept: Kept) {
+        self.preview.kept.add(kept.reason.as_ref());
+        self.tell(Foreseen::Kept(kept));
+    }
+
     fn lose_blob(&mut self, blob: GoingBlob) {
         let size = blob.size;
         if let Some(repository) = &blob.repository {
@@ -218,6 +253,19 @@ impl<F: FnMut(Foreseen)> Account<F> {
             self.preview.leased.add_blob(size);
         }
         self.tell(Foreseen::Blob(blob));
+    }
+}
+
+impl KeptCounts {
+    fn add(&mut self, reason: Option<&Reason>) {
+        let count = match reason {
+            None => &mut self.by_rest,
+            Some(Reason::Parent(_)) => &mut self.by_index,
+            Some(Reason::Subject(_)) => &mut self.by_subject,
+            // Nothing else keeps a manifest without an end.
+            Some(_) => &mut self.by_tag,
+        };
+        *count += 1;
     }
 }
 

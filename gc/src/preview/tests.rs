@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::place::{Place, place};
+use longshore_metadata::{PutManifest, PutManifestOutcome};
 use longshore_oci::Algorithm;
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ fn digest(content: &str) -> Digest {
     Digest::of(Algorithm::Sha256, content.as_bytes())
 }
 
+fn kept(body: &str, reason: Option<Reason>) -> Foreseen {
+    let (repository, size) = ("app".parse().unwrap(), body.len() as u64);
+    Foreseen::Kept(Kept { repository, digest: digest(body), size, reason })
+}
+
 fn named(blob: &GoingBlob) -> (Option<&str>, Digest, u64, bool) {
     (blob.repository.as_ref().map(RepositoryName::as_str), blob.digest, blob.size, blob.is_freed)
 }
@@ -42,9 +48,34 @@ async fn a_registry_in_use_loses_nothing() {
     place.push_object("app", "layer").await;
     place.push_manifest("app", "manifest", &["layer"], &["latest"]).await;
     let (preview, told) = place.preview().await;
-    assert_eq!(told, []);
+    assert_eq!(told, [kept("manifest", Some(Reason::Tag("latest".parse().unwrap())))]);
+    assert_eq!(preview.kept, KeptCounts { by_tag: 1, ..KeptCounts::default() });
     assert_eq!((preview.freed, preview.leased, preview.open), Default::default());
     assert!(preview.repositories.is_empty(), "{preview:?}");
+}
+
+#[tokio::test]
+async fn what_is_looked_at_and_kept_is_told_with_what_keeps_it() {
+    let place = place(Duration::ZERO).await;
+    let child = place.push_manifest("app", "child", &[], &[]).await;
+    let latest: Tag = "latest".parse().unwrap();
+    let index =
+        PutManifest { children: vec![child], tags: vec![latest.clone()], ..Place::manifest("app", "index", &[]) };
+    let subject = index.digest;
+    let signature = PutManifest { subject: Some(subject), ..Place::manifest("app", "signature", &[]) };
+    for manifest in [index, signature] {
+        assert_eq!(place.metadata.put_manifest(manifest).await.unwrap(), PutManifestOutcome::Stored);
+    }
+    place.push_manifest("app", "untagged", &[], &[]).await;
+    let (preview, told) = place.preview().await;
+    let told: Vec<Foreseen> = told.into_iter().filter(|foreseen| matches!(foreseen, Foreseen::Kept(_))).collect();
+    let expected = [
+        kept("child", Some(Reason::Parent(subject))),
+        kept("index", Some(Reason::Tag(latest))),
+        kept("signature", Some(Reason::Subject(subject))),
+    ];
+    assert_eq!(told, expected, "and not the untagged one, which stays for a time");
+    assert_eq!(preview.kept, KeptCounts { by_tag: 1, by_index: 1, by_subject: 1, by_rest: 0 });
 }
 
 #[tokio::test]
@@ -91,6 +122,24 @@ async fn a_blob_goes_with_the_manifests_that_need_it_and_is_freed_by_its_last_ho
     let (preview, _) = place.preview().await;
     assert_eq!(preview.freed, Share { manifests: 2, blobs: 1, sessions: 0, bytes: 2 * 8 + 6 });
     assert_eq!(preview.leased, Share::default());
+}
+
+/// Their pages tell of it several times, and each of many at once.
+#[tokio::test]
+async fn a_layer_that_more_manifests_than_a_page_share_goes_once_with_the_last() {
+    let place = place(Duration::ZERO).await;
+    let place = Place { rules: Rules { undo: Duration::ZERO, ..place.rules.clone() }, ..place };
+    for layer in ["base", "kept too"] {
+        place.push_object("app", layer).await;
+    }
+    let count = u64::from(PAGE) + 2;
+    for number in 0..count {
+        place.push_manifest("app", &format!("untagged {number:03}"), &["base", "kept too"], &[]).await;
+    }
+    place.push_manifest("app", "tagged", &["kept too"], &["latest"]).await;
+    let (preview, _) = place.preview().await;
+    assert_eq!(place.blobs().await.iter().map(named).collect::<Vec<_>>(), [(Some("app"), digest("base"), 4, true)]);
+    assert_eq!(preview.freed, Share { manifests: count, blobs: 1, sessions: 0, bytes: count * 12 + 4 });
 }
 
 #[tokio::test]

@@ -277,6 +277,29 @@ async fn referrers_and_children_go_with_what_a_tag_named() {
     assert_eq!(place.tags().await, ["new"]);
 }
 
+/// Nothing that goes is told to keep anything.
+#[tokio::test]
+async fn what_loses_some_of_its_tags_by_a_rule_is_kept_by_the_rest() {
+    let place = place(Duration::ZERO).await.with(vec![rule("branches", "pr-.*", last_pushed(1))]);
+    let both = place.push_manifest("app", "both", &[], &["pr-1", "release"]).await;
+    let only = place.push_manifest("app", "only", &[], &["pr-2"]).await;
+    place.execute("UPDATE tags SET updated_at = updated_at - 86400000000").await;
+    let new = place.push_manifest("app", "new", &[], &["pr-3"]).await;
+    let (preview, told) = place.preview().await;
+    let mut tags: Vec<_> = going_tags(&told).map(|tag| tag.tag.as_str()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["pr-1", "pr-2"]);
+    let kept = told.iter().filter_map(|foreseen| match foreseen {
+        Foreseen::Kept(kept) => Some((kept.digest, kept.reason.clone())),
+        _ => None,
+    });
+    let mut kept: Vec<_> = kept.collect();
+    kept.sort_by_key(|(digest, _)| *digest != both);
+    assert_eq!(kept, [(both, None), (new, Some(Reason::Tag("pr-3".parse().unwrap())))]);
+    assert_eq!((preview.kept.by_rest, preview.kept.by_tag), (1, 1));
+    assert!(told.iter().any(|foreseen| matches!(foreseen, Foreseen::Manifest(going) if going.digest == only)));
+}
+
 #[tokio::test]
 async fn what_was_pulled_of_late_stays() {
     let keep = Keep { pulled_within: Some(DAY), ..Keep::default() };
@@ -341,10 +364,16 @@ async fn old_generations_of_a_build_cache_go_at_once() {
     let caches = |kept| RetentionRule { build_caches: Some(kept), ..rule("caches", ".*", Keep::default()) };
     let place = place(Duration::ZERO).await.with(vec![caches(2)]);
     let mut generations = Vec::new();
-    for body in ["first", "second", "third", "fourth"] {
+    for body in ["first", "second", "third", "fourth", "fifth"] {
         generations.push(place.push_cache(body).await);
     }
-    // Another tag needs the first one still; and what is no cache waits for its time.
+    let index = PutManifest {
+        children: vec![generations[1]],
+        tags: vec!["index".parse().unwrap()],
+        ..Place::manifest("app", "index", &[])
+    };
+    place.metadata.put_manifest(index).await.unwrap();
+    // Another tag needs the first one still, and an index the second; and what is no cache waits for its time.
     let first = PutManifest {
         config_media_type: Some(CACHE.to_owned()),
         tags: vec!["pinned".parse().unwrap()],
@@ -359,15 +388,16 @@ async fn old_generations_of_a_build_cache_go_at_once() {
         match foreseen {
             Foreseen::Manifest(manifest) => going.push(manifest.digest),
             Foreseen::StayingManifest(manifest) => staying.push(manifest.digest),
+            Foreseen::Kept(_) => {}
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(going, [generations[1]]);
-    assert!(staying.contains(&generations[2]) && staying.contains(&image) && !staying.contains(&generations[1]));
+    assert_eq!(going, [generations[2]]);
+    assert!(staying.contains(&generations[3]) && staying.contains(&image) && !staying.contains(&generations[2]));
 
     assert_eq!(place.retain().await.build_caches.count, 1);
     let app = "app".parse().unwrap();
-    for (digest, is_there) in generations.iter().zip([true, false, true, true]) {
+    for (digest, is_there) in generations.iter().zip([true, true, false, true, true]) {
         assert_eq!(place.metadata.find_manifest(&app, digest).await.unwrap().is_some(), is_there, "{digest}");
     }
 }

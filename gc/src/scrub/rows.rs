@@ -9,6 +9,14 @@ use tokio::time::Instant;
 /// Contents that are read together: manifests have up to some megabytes.
 const TOGETHER: u32 = 16;
 
+/// How far a reading of the rows came, and what it found since that was saved.
+struct Reading {
+    claim: i64,
+    rows: RowsRead,
+    saved: Instant,
+    found: ScrubReport,
+}
+
 impl Scrubber {
     /// Reads what is left of the rows in this round.
     pub(super) async fn read_rows(
@@ -18,28 +26,37 @@ impl Scrubber {
         rate: &mut Rate,
         report: &mut impl FnMut(&ScrubReport),
     ) -> Result<(), Error> {
-        let (mut rows, mut saved, mut read) = (from, Instant::now(), ScrubReport::default());
-        while let RowsRead::UpTo(of, place) = rows {
+        let mut reading = Reading { claim, rows: from, saved: Instant::now(), found: ScrubReport::default() };
+        while let RowsRead::UpTo(of, place) = reading.rows {
             let page = self.metadata.contents(of, place, TOGETHER).await?;
-            if page.is_empty() {
-                rows = match of {
+            let Some(reached) = page.reached else {
+                reading.rows = match of {
                     InRows::Blobs => RowsRead::UpTo(InRows::Manifests, (0, 0)),
                     InRows::Manifests => RowsRead::All,
                 };
-                self.save_rows(claim, rows).await?;
-            }
-            for content in page {
+                self.save_rows(claim, reading.rows).await?;
+                continue;
+            };
+            for content in page.contents {
                 rate.turn(content.bytes.len() as u64).await;
-                rows = RowsRead::UpTo(of, content.place);
-                self.compare(content, &mut read).await?;
-                if saved.elapsed() >= SAVED_EVERY {
-                    self.save_rows(claim, rows).await?;
-                    saved = Instant::now();
-                    report(&std::mem::take(&mut read));
-                }
+                reading.rows = RowsRead::UpTo(of, content.place);
+                self.compare(content, &mut reading.found).await?;
+                self.save_if_due(&mut reading, report).await?;
             }
+            // Also past rows that have nothing to read: there may be millions of them.
+            reading.rows = RowsRead::UpTo(of, reached);
+            self.save_if_due(&mut reading, report).await?;
         }
-        report(&read);
+        report(&reading.found);
+        Ok(())
+    }
+
+    async fn save_if_due(&self, reading: &mut Reading, report: &mut impl FnMut(&ScrubReport)) -> Result<(), Error> {
+        if reading.saved.elapsed() >= SAVED_EVERY {
+            self.save_rows(reading.claim, reading.rows).await?;
+            reading.saved = Instant::now();
+            report(&std::mem::take(&mut reading.found));
+        }
         Ok(())
     }
 

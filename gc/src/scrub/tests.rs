@@ -359,8 +359,8 @@ async fn a_round_that_was_broken_off_in_the_rows_goes_on_there() {
     for (of, left) in [(InRows::Blobs, 5), (InRows::Manifests, 2)] {
         let claim = place.metadata.claim_scrub(HOLD).await.unwrap().unwrap().claim;
         place.metadata.begin_scrub(claim).await.unwrap();
-        let first = place.metadata.contents(of, (0, 0), 1).await.unwrap().remove(0);
-        assert!(place.metadata.save_scrub_rows(claim, RowsRead::UpTo(of, first.place), HOLD).await.unwrap());
+        let first = place.metadata.contents(of, (0, 0), 1).await.unwrap().reached.unwrap();
+        assert!(place.metadata.save_scrub_rows(claim, RowsRead::UpTo(of, first), HOLD).await.unwrap());
         place.metadata.release_scrub(claim).await.unwrap();
         assert_eq!(place.scrub(AT_ONCE).await.rows, left, "{of:?}");
         assert_eq!(place.metadata.scrub_state().await.unwrap().rows, RowsRead::All);

@@ -12,7 +12,7 @@ pub(crate) enum Change {
     Repository(RepositoryName),
     /// What the tag names.
     Tag(RepositoryName, Tag),
-    /// The manifest's media type.
+    /// The manifest's media type, or whether it can be read.
     Manifest(RepositoryName, Digest),
     /// Whether the repository holds the blob.
     Blob(RepositoryName, Digest),

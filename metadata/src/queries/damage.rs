@@ -92,9 +92,12 @@ impl Transaction for Mark {
 impl Transaction for DamagedRow {
     type Output = bool;
 
-    /// Any repository may hold the blob.
+    /// Any repository may hold a blob.
     fn changes(&self) -> Vec<Change> {
-        vec![Change::Everything]
+        match &self.repository {
+            None => vec![Change::Everything],
+            Some(repository) => vec![Change::Manifest(repository.clone(), self.digest)],
+        }
     }
 
     /// Whose bytes are others by now was pushed anew.

@@ -90,44 +90,77 @@ impl Counted {
     }
 }
 
-/// Whether so many more may be deleted; where they would be too many, collection is stopped from now on. Deletes wait for
-/// each other here: there is one budget for all replicas.
-pub(super) async fn allow(connection: &mut Connection, counted: Counted, breaker: Breaker, count: u64) -> Result<bool> {
-    let mut state: LockedState = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
-    if state.stopped_why.is_some() {
-        return Ok(false);
-    }
-    if state.now - state.window_began >= microseconds(WINDOW) || state.now < state.window_began {
-        sqlx::query(NEW_WINDOW).execute(&mut *connection).await?;
-        state = LockedState {
-            blobs: None,
-            deleted: 0,
-            tags: None,
-            tags_deleted: 0,
-            manifests: None,
-            manifests_deleted: 0,
-            is_allowed: 0,
-            ..state
-        };
-    }
-    let (counted_before, deleted_before) = counted.of(&state);
-    let (count_all, add) = counted.statements();
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let deleted = deleted_before.saturating_add(count);
-    let is_many = u64::try_from(deleted).unwrap_or_default() > breaker.floor && breaker.percent < 100;
-    if is_many && state.is_allowed == 0 {
+/// How many may be deleted yet, by all replicas together. Whoever has it holds the row of the state until its transaction
+/// ends, and took no row before that: a batch that waits for another's has looked at nothing that is old when its turn comes,
+/// and no client waits with it for a row.
+pub(super) struct Budget {
+    counted: Counted,
+    breaker: Breaker,
+    /// So many were deleted before, in this window.
+    deleted: i64,
+    /// How many there are; none where as many may go as are asked for.
+    all: Option<i64>,
+}
+
+impl Budget {
+    /// Waits for its turn to delete so many at most; none where collection was stopped. Counts them all here where that is
+    /// needed, while nobody's rows are held.
+    pub(super) async fn hold(
+        connection: &mut Connection,
+        counted: Counted,
+        breaker: Breaker,
+        most: usize,
+    ) -> Result<Option<Self>> {
+        let mut state: LockedState = sqlx::query_as(LOCK).fetch_one(&mut *connection).await?;
+        if state.stopped_why.is_some() {
+            return Ok(None);
+        }
+        if state.now - state.window_began >= microseconds(WINDOW) || state.now < state.window_began {
+            sqlx::query(NEW_WINDOW).execute(&mut *connection).await?;
+            state = LockedState {
+                blobs: None,
+                deleted: 0,
+                tags: None,
+                tags_deleted: 0,
+                manifests: None,
+                manifests_deleted: 0,
+                is_allowed: 0,
+                ..state
+            };
+        }
+        let (counted_before, deleted) = counted.of(&state);
+        let is_limited = state.is_allowed == 0 && breaker.percent < 100 && is_many(with(deleted, most), breaker);
         let all = match counted_before {
-            Some(all) => all,
-            None => sqlx::query_scalar(count_all).fetch_one(&mut *connection).await?,
+            _ if !is_limited => None,
+            Some(all) => Some(all),
+            None => Some(sqlx::query_scalar(counted.statements().0).fetch_one(connection).await?),
         };
-        if deleted.saturating_mul(100) > all.saturating_mul(breaker.percent.into()) {
+        Ok(Some(Self { counted, breaker, deleted, all }))
+    }
+
+    /// Whether so many more may be deleted; where they would be too many, collection is stopped from now on.
+    pub(super) async fn spend(self, connection: &mut Connection, count: usize) -> Result<bool> {
+        let Self { counted, breaker, deleted, all } = self;
+        let deleted = with(deleted, count);
+        let is_too_much = |all: &i64| deleted.saturating_mul(100) > all.saturating_mul(breaker.percent.into());
+        if let Some(all) = all.filter(|all| is_many(deleted, breaker) && is_too_much(all)) {
             let why = counted.why(deleted, all, breaker.percent);
             sqlx::query(STOP).bind(why).execute(connection).await?;
             return Ok(false);
         }
+        let (_, add) = counted.statements();
+        sqlx::query(add).bind(with(0, count)).execute(connection).await?;
+        Ok(true)
     }
-    sqlx::query(add).bind(count).execute(connection).await?;
-    Ok(true)
+}
+
+fn with(deleted: i64, more: usize) -> i64 {
+    deleted.saturating_add(i64::try_from(more).unwrap_or(i64::MAX))
+}
+
+/// Fewer are never too many.
+fn is_many(deleted: i64, breaker: Breaker) -> bool {
+    u64::try_from(deleted).unwrap_or_default() > breaker.floor
 }
 
 type StateRow = (i64, i64, i64, i64, Option<String>);

@@ -5,7 +5,7 @@ use super::blobs::{digest, size};
 use super::dialect::{json_rows, review_list, text_list};
 use super::reviews::{Kind, id_list};
 use super::{Batch, Connection, Store, Transaction, read, repositories, uploads};
-use crate::{Content, Forgotten, InRows, ObjectRow, Result, StrayObject};
+use crate::{Content, ContentPage, Forgotten, InRows, ObjectRow, Result, StrayObject};
 use std::collections::HashSet;
 
 statements! {
@@ -49,10 +49,15 @@ statements! {
         (SELECT d.found_at FROM damaged_manifests d WHERE d.manifest_id = m.id) AS damaged_at FROM manifests m \
         JOIN repositories r ON r.id = m.repository_id WHERE (m.repository_id, m.id) > ($1, $2) \
         ORDER BY m.repository_id, m.id LIMIT $3";
+    // No index tells which blobs are small: a page is of so many blobs, however few of those are.
+    LAST_OF_BLOBS = "SELECT max(p.id) FROM (SELECT id FROM blobs WHERE id > $1 ORDER BY id LIMIT $2) p";
     INLINE = "SELECT b.id AS id1, CAST(0 AS BIGINT) AS id2, NULL AS name, b.digest, b.inline AS bytes, \
         (SELECT d.found_at FROM damaged_blobs d WHERE d.blob_id = b.id) AS damaged_at FROM blobs b \
-        WHERE b.id > $1 AND $2 < 1 AND b.inline IS NOT NULL ORDER BY b.id LIMIT $3";
+        WHERE b.id > $1 AND b.id <= $2 AND b.inline IS NOT NULL ORDER BY b.id LIMIT $3";
 }
+
+/// Blobs that are looked at together for small ones among them.
+const LOOKED_AT: i64 = 1000;
 
 #[derive(sqlx::FromRow)]
 struct UsedRow {
@@ -79,6 +84,14 @@ struct ContentRow {
     digest: Vec<u8>,
     bytes: Vec<u8>,
     damaged_at: Option<i64>,
+}
+
+impl ContentRow {
+    fn content(self) -> Result<Content> {
+        let repository = self.name.as_deref().map(repositories::name).transpose()?;
+        let (place, is_damaged) = ((self.id1, self.id2), self.damaged_at.is_some());
+        Ok(Content { place, repository, digest: digest(&self.digest)?, bytes: self.bytes, is_damaged })
+    }
 }
 
 struct CondemnStrays {
@@ -184,20 +197,35 @@ impl Store {
         self.write(Queue { kind, ids }).await
     }
 
-    pub(crate) async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<Vec<Content>> {
-        let statement = match of {
-            InRows::Manifests => BODIES,
-            InRows::Blobs => INLINE,
-        };
+    pub(crate) async fn contents(&self, of: InRows, after: (i64, i64), limit: u32) -> Result<ContentPage> {
+        match of {
+            InRows::Manifests => self.bodies(after, limit).await,
+            InRows::Blobs => self.inline_blobs(after.0, limit).await,
+        }
+    }
+
+    async fn bodies(&self, after: (i64, i64), limit: u32) -> Result<ContentPage> {
         let told: Result<Vec<ContentRow>> = read!(self.connections, connection => {
-            let page = sqlx::query_as(statement).bind(after.0).bind(after.1).bind(i64::from(limit));
+            let page = sqlx::query_as(BODIES).bind(after.0).bind(after.1).bind(i64::from(limit));
             Ok(page.fetch_all(connection).await?)
         });
-        let row = |row: ContentRow| {
-            let repository = row.name.as_deref().map(repositories::name).transpose()?;
-            let (place, is_damaged) = ((row.id1, row.id2), row.damaged_at.is_some());
-            Ok(Content { place, repository, digest: digest(&row.digest)?, bytes: row.bytes, is_damaged })
-        };
-        told?.into_iter().map(row).collect()
+        let contents: Vec<Content> = told?.into_iter().map(ContentRow::content).collect::<Result<_>>()?;
+        let reached = contents.last().map(|last| last.place);
+        Ok(ContentPage { contents, reached })
+    }
+
+    async fn inline_blobs(&self, after: i64, limit: u32) -> Result<ContentPage> {
+        let told: Result<(Option<i64>,)> = read!(self.connections, connection => {
+            Ok(sqlx::query_as(LAST_OF_BLOBS).bind(after).bind(LOOKED_AT).fetch_one(connection).await?)
+        });
+        let (Some(last),) = told? else { return Ok(ContentPage { contents: Vec::new(), reached: None }) };
+        let told: Result<Vec<ContentRow>> = read!(self.connections, connection => {
+            let page = sqlx::query_as(INLINE).bind(after).bind(last).bind(i64::from(limit));
+            Ok(page.fetch_all(connection).await?)
+        });
+        let contents: Vec<Content> = told?.into_iter().map(ContentRow::content).collect::<Result<_>>()?;
+        let is_full = contents.len() == limit as usize;
+        let reached = contents.last().filter(|_| is_full).map_or((last, 0), |last| last.place);
+        Ok(ContentPage { contents, reached: Some(reached) })
     }
 }

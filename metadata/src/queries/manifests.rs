@@ -16,14 +16,17 @@ use std::collections::HashSet;
 // `CROSS JOIN` has SQLite go through tables in the order in which they are written, here and elsewhere: it begins with the list.
 statements! {
     BY_DIGEST = "SELECT m.digest, m.media_type, m.body FROM repositories r \
-        JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2";
+        JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_manifests d WHERE d.manifest_id = m.id)";
     BY_TAG = "SELECT m.digest, m.media_type, m.body FROM repositories r \
         JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
-        WHERE r.name = $1 AND t.name = $2";
+        WHERE r.name = $1 AND t.name = $2 \
+        AND NOT EXISTS (SELECT 1 FROM damaged_manifests d WHERE d.manifest_id = m.id)";
     GRANTED = concat!("SELECT b.digest, (SELECT x.found_at FROM damaged_blobs x WHERE x.blob_id = b.id) AS damaged_at \
         FROM ", digests_in!("$2", "$1"), " d CROSS JOIN blobs b CROSS JOIN repository_blobs g \
         WHERE b.digest = d.digest AND g.blob_id = b.id AND g.repository_id = d.repository_id ORDER BY b.id", for_key_share!("g"));
-    PRESENT = concat!("SELECT m.digest FROM ", digests_in!("$2", "$1"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
+    PRESENT = concat!("SELECT m.digest, (SELECT x.found_at FROM damaged_manifests x WHERE x.manifest_id = m.id) AS damaged_at \
+        FROM ", digests_in!("$2", "$1"), " d CROSS JOIN manifests m WHERE m.digest = d.digest \
         AND m.repository_id = d.repository_id ORDER BY m.id", for_key_share!("m"));
     // Its bytes are others only where the database has been damaged.
     UPSERT = "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, config_media_type, \
@@ -69,8 +72,16 @@ struct Links {
     absent: Vec<Digest>,
     /// Those of the absent ones that have to be here.
     missing: Vec<Digest>,
-    /// Blobs that are here, and cannot be read.
+    /// Blobs and manifests that are here, and cannot be read.
     damaged: Vec<Digest>,
+}
+
+impl Links {
+    /// Which of them are here, whether they can be read or not.
+    fn note_damaged(&mut self, rows: Vec<(Digest, bool)>) -> HashSet<Digest> {
+        self.damaged.extend(rows.iter().filter_map(|(digest, is_damaged)| is_damaged.then_some(*digest)));
+        rows.into_iter().map(|(digest, _)| digest).collect()
+    }
 }
 
 /// Looks up what the manifest names, and keeps what is there from going until the transaction ends.
@@ -80,12 +91,12 @@ async fn find_links(connection: &mut Connection, manifest: &PutManifest) -> Resu
     let mut granted = HashSet::new();
     let mut present = HashSet::new();
     if named().next().is_some() {
-        let rows = select_granted(connection, &manifest.repository, json_list(named())).await?;
-        links.damaged.extend(rows.iter().filter_map(|(digest, is_damaged)| is_damaged.then_some(*digest)));
-        granted.extend(rows.into_iter().map(|(digest, _)| digest));
+        let rows = select_here(connection, GRANTED, &manifest.repository, json_list(named())).await?;
+        granted = links.note_damaged(rows);
     }
     if !manifest.children.is_empty() {
-        present = select_present(connection, &manifest.repository, json_list(&manifest.children)).await?;
+        let rows = select_here(connection, PRESENT, &manifest.repository, json_list(&manifest.children)).await?;
+        present = links.note_damaged(rows);
     }
     for blob in &manifest.blobs {
         if granted.contains(&blob.digest) {
@@ -182,26 +193,16 @@ impl Transaction for PutManifest {
     }
 }
 
-/// Which of the blobs the repository holds, and whether what it holds is damaged.
-async fn select_granted(
+/// Which of the blobs, or of the manifests, the repository has, and whether what it has is damaged.
+async fn select_here(
     connection: &mut Connection,
+    statement: &'static str,
     repository: &RepositoryName,
     list: String,
 ) -> Result<Vec<(Digest, bool)>> {
     let rows: Vec<(Vec<u8>, Option<i64>)> =
-        sqlx::query_as(GRANTED).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
+        sqlx::query_as(statement).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
     rows.iter().map(|(bytes, damaged_at)| Ok((digest(bytes)?, damaged_at.is_some()))).collect()
-}
-
-/// Which of the manifests the repository has.
-async fn select_present(
-    connection: &mut Connection,
-    repository: &RepositoryName,
-    list: String,
-) -> Result<HashSet<Digest>> {
-    let rows: Vec<(Vec<u8>,)> =
-        sqlx::query_as(PRESENT).bind(repository.as_str()).bind(list).fetch_all(connection).await?;
-    rows.iter().map(|(bytes,)| digest(bytes)).collect()
 }
 
 fn insert_links(batch: &mut Batch, statement: &'static str, manifest_id: i64, digests: &[Digest]) {

@@ -3,9 +3,9 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{for_update, queue_list, review_list, skip_locked};
-use super::garbage::Counted;
+use super::garbage::{Budget, Counted};
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, queue_list, queued};
-use super::{Connection, Store, Transaction, garbage, repositories};
+use super::{Connection, Store, Transaction, repositories};
 use crate::{BlobFacts, Breaker, Deleted, Durability, GarbageOutcome, Result, Review, ReviewPage, Reviewed};
 use std::collections::HashSet;
 
@@ -77,6 +77,10 @@ impl Transaction for Delete {
     type Output = GarbageOutcome;
 
     async fn run(&self, connection: &mut Connection) -> Result<GarbageOutcome> {
+        let most = self.reviews.len();
+        let Some(budget) = Budget::hold(connection, Counted::Blobs, self.breaker, most).await? else {
+            return Ok(GarbageOutcome::Stopped);
+        };
         let list = id_list(self.reviews.iter().map(|review| (review.id1, review.id2)));
         let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
         let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
@@ -85,8 +89,7 @@ impl Transaction for Delete {
         if gone.is_empty() {
             return Ok(GarbageOutcome::Deleted(Deleted::default()));
         }
-        let count = gone.len() as u64;
-        if !garbage::allow(connection, Counted::Blobs, self.breaker, count).await? {
+        if !budget.spend(connection, gone.len()).await? {
             return Ok(GarbageOutcome::Stopped);
         }
         let pairs = id_list(gone.iter().map(|(id, object_id, _)| (*id, *object_id)));
@@ -97,7 +100,7 @@ impl Transaction for Delete {
         let reviews: Vec<Review> = self.reviews.iter().filter(|review| ids.contains(&review.id1)).copied().collect();
         drop_reviews(connection, Kind::Blob, &reviews).await?;
         let bytes = gone.iter().map(|(.., stored)| size(*stored)).sum::<Result<u64>>()?;
-        Ok(GarbageOutcome::Deleted(Deleted { count, bytes }))
+        Ok(GarbageOutcome::Deleted(Deleted { count: gone.len() as u64, bytes }))
     }
 }
 

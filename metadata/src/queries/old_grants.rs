@@ -28,12 +28,15 @@ statements! {
     ONE = concat!("SELECT (SELECT now FROM clock) AS now, ", facts!(), "FROM blobs b JOIN repository_blobs g ON g.blob_id = b.id \
         AND g.repository_id = (SELECT id FROM repositories WHERE name = $1) \
         JOIN repositories r ON r.id = g.repository_id WHERE b.digest = $2");
-    // What manifests need: each with how many manifests of the repository need it, and how many repositories hold it.
-    NEEDED_BY = concat!("SELECT n.repository_id, n.blob_id, r.name, b.digest, b.size, \
+    // What manifests need: each once, with how many of them need it, how many of the repository do, and how many repositories
+    // hold it. However many of them share a layer, those that need it are counted once.
+    NEEDED_BY = concat!("SELECT n.repository_id, n.blob_id, r.name, b.digest, b.size, n.lost, \
         (SELECT count(*) FROM manifest_blobs o WHERE o.repository_id = n.repository_id AND o.blob_id = n.blob_id) AS users, \
         (SELECT count(*) FROM repository_blobs g WHERE g.blob_id = n.blob_id) AS holders \
-        FROM ", review_list!("$1"), " l JOIN manifest_blobs n ON n.manifest_id = l.id2 JOIN blobs b ON b.id = n.blob_id \
-        JOIN repositories r ON r.id = n.repository_id ORDER BY n.blob_id, n.repository_id");
+        FROM (SELECT u.repository_id, u.blob_id, count(*) AS lost FROM ", review_list!("$1"), " l \
+            CROSS JOIN manifest_blobs u WHERE u.manifest_id = l.id2 GROUP BY u.repository_id, u.blob_id) n \
+        CROSS JOIN blobs b CROSS JOIN repositories r WHERE b.id = n.blob_id AND r.id = n.repository_id \
+        ORDER BY n.blob_id, n.repository_id");
     HOLDERS = concat!("SELECT b.id, count(*) AS holders FROM ", review_list!("$1"), " l JOIN blobs b ON b.id = l.id2 \
         JOIN repository_blobs g ON g.blob_id = b.id GROUP BY b.id");
     LOCK = concat!("SELECT g.repository_id, g.blob_id FROM repository_blobs g WHERE (g.repository_id, g.blob_id) IN \
@@ -92,6 +95,7 @@ struct NeededRow {
     name: String,
     digest: Vec<u8>,
     size: i64,
+    lost: i64,
     users: i64,
     holders: i64,
 }
@@ -103,6 +107,7 @@ impl NeededRow {
             repository: repositories::name(&self.name)?,
             digest: digest(&self.digest)?,
             size: size(self.size)?,
+            lost: size(self.lost)?,
             users: size(self.users)?,
             holders: size(self.holders)?,
         })

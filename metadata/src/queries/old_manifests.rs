@@ -4,9 +4,9 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{review_list, skip_locked};
-use super::garbage::Counted;
+use super::garbage::{Budget, Counted};
 use super::reviews::{FoundRow, Kind, drop_reviews, id_list, json_list, queued, stored_time, time};
-use super::{Connection, Store, Transaction, garbage, read, repositories};
+use super::{Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{
     Breaker, CondemnedManifest, Deleted, Error, GarbageOutcome, KeptManifest, ManifestFacts, Result, Review,
@@ -127,6 +127,10 @@ impl Transaction for Delete {
     }
 
     async fn run(&self, connection: &mut Connection) -> Result<GarbageOutcome> {
+        let most = self.condemned.len();
+        let Some(budget) = Budget::hold(connection, Counted::Manifests, self.breaker, most).await? else {
+            return Ok(GarbageOutcome::Stopped);
+        };
         let list = json_list(self.condemned.iter().map(|found| (found.review, stored_time(found.untagged_since))));
         let locked: Vec<(i64,)> = sqlx::query_as(LOCK).bind(&list).fetch_all(&mut *connection).await?;
         let locked: HashSet<i64> = locked.into_iter().map(|(id,)| id).collect();
@@ -135,8 +139,7 @@ impl Transaction for Delete {
         if gone.is_empty() {
             return Ok(GarbageOutcome::Deleted(Deleted::default()));
         }
-        let count = gone.len() as u64;
-        if !garbage::allow(connection, Counted::Manifests, self.breaker, count).await? {
+        if !budget.spend(connection, gone.len()).await? {
             return Ok(GarbageOutcome::Stopped);
         }
         let ids: HashSet<i64> = gone.iter().map(|(id, _)| *id).collect();
@@ -145,7 +148,7 @@ impl Transaction for Delete {
         let reviews: Vec<Review> = reviews.into_iter().filter(|review| ids.contains(&review.id2)).collect();
         drop_reviews(connection, Kind::Manifest, &reviews).await?;
         let bytes = gone.iter().map(|(_, stored)| size(*stored)).sum::<Result<u64>>()?;
-        Ok(GarbageOutcome::Deleted(Deleted { count, bytes }))
+        Ok(GarbageOutcome::Deleted(Deleted { count: gone.len() as u64, bytes }))
     }
 }
 

@@ -3,10 +3,10 @@
 
 use super::blobs::{digest, size};
 use super::dialect::{annotation, for_update_of, json_rows};
-use super::garbage::Counted;
+use super::garbage::{Budget, Counted};
 use super::repositories::microseconds;
 use super::reviews::{stored_time, time};
-use super::{Connection, Store, Transaction, garbage, read, references, repositories};
+use super::{Connection, Store, Transaction, read, references, repositories};
 use crate::cache::Change;
 use crate::{
     Breaker, CondemnedManifest, CondemnedTag, Durability, OldGeneration, Result, Review, TagFacts, TagPage, TagsOutcome,
@@ -65,6 +65,8 @@ statements! {
             ) p GROUP BY p.repository_id, p.digest ORDER BY newest DESC LIMIT 1000 OFFSET $3 \
         ) g JOIN manifests m ON m.repository_id = g.repository_id AND m.digest = g.digest \
         WHERE m.untagged_since IS NOT NULL AND m.config_media_type = 'application/vnd.buildkit.cacheconfig.v0' \
+        AND NOT EXISTS (SELECT 1 FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
+        AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
         ORDER BY g.newest DESC";
 }
 
@@ -126,6 +128,10 @@ impl Transaction for DeleteTags {
     }
 
     async fn run(&self, connection: &mut Connection) -> Result<TagsOutcome> {
+        let most = self.tags.len();
+        let Some(budget) = Budget::hold(connection, Counted::Tags, self.breaker, most).await? else {
+            return Ok(TagsOutcome::Stopped);
+        };
         let found = |tag: &CondemnedTag| {
             let TagFacts { tag, manifest, pushed_at, last_pulled_at, .. } = &tag.facts;
             let pulled_at = last_pulled_at.map(stored_time);
@@ -136,8 +142,7 @@ impl Transaction for DeleteTags {
         if still.is_empty() {
             return Ok(TagsOutcome::Deleted(0));
         }
-        let count = still.len() as u64;
-        if !garbage::allow(connection, Counted::Tags, self.breaker, count).await? {
+        if !budget.spend(connection, still.len()).await? {
             return Ok(TagsOutcome::Stopped);
         }
         let still: HashSet<String> = still.into_iter().map(|(name,)| name).collect();
@@ -147,7 +152,7 @@ impl Transaction for DeleteTags {
         for statement in [RECORD, DELETE] {
             sqlx::query(statement).bind(&going).execute(&mut *connection).await?;
         }
-        Ok(TagsOutcome::Deleted(count))
+        Ok(TagsOutcome::Deleted(still.len() as u64))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `longshore backup`: what the database holds at one moment, into the store of the objects or a file. The server goes on.
 
+use super::output::say;
 use crate::cli::{BackupAction, BackupOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
@@ -33,7 +34,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &BackupOptions) 
         } else {
             write_file(backup, file).await.with_context(|| file.display().to_string())?
         };
-        tell(&written, &file.display().to_string(), &[], options);
+        tell(&written, &file.display().to_string(), &[], options)?;
         return Ok(ExitCode::SUCCESS);
     }
     let storage = Storage::look(&settings.storage).await?;
@@ -46,7 +47,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &BackupOptions) 
         }
         None => Vec::new(),
     };
-    tell(&written, &name, &deleted, options);
+    tell(&written, &name, &deleted, options)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -91,15 +92,16 @@ fn publish(file: &File, unfinished: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Where the backup itself goes to standard output, what is told of it does not.
-fn tell(written: &BackedUp, place: &str, deleted: &[String], options: &BackupOptions) {
+fn tell(written: &BackedUp, place: &str, deleted: &[String], options: &BackupOptions) -> Result<()> {
     let text = match options.output {
         OutputFormat::Text => text(written, place, deleted),
         OutputFormat::Json => json(written, place, deleted).to_string(),
     };
     match &options.to {
         Some(file) if is_standard(file) => eprintln!("{text}"),
-        _ => println!("{text}"),
+        _ => say(&text)?,
     }
+    Ok(())
 }
 
 fn text(written: &BackedUp, place: &str, deleted: &[String]) -> String {
@@ -141,12 +143,12 @@ async fn list(settings: &Settings, output: OutputFormat) -> Result<ExitCode> {
         OutputFormat::Text => {
             for backup in &all {
                 let flaw = if backup.is_complete { "" } else { "  not whole" };
-                println!("{} {:>14} bytes{flaw}", backup.name, backup.size);
+                say(&format!("{} {:>14} bytes{flaw}", backup.name, backup.size))?;
             }
         }
         OutputFormat::Json => {
             let row = |backup: &longshore_gc::StoredBackup| json!({ "backup": backup.name, "size": backup.size, "is_whole": backup.is_complete });
-            println!("{}", all.iter().map(row).collect::<Value>());
+            say(&all.iter().map(row).collect::<Value>())?;
         }
     }
     Ok(ExitCode::SUCCESS)

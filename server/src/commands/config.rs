@@ -1,21 +1,22 @@
 //! `longshore config check|show|reference`.
 
-use super::FOUND;
+use super::{FOUND, output::say};
 use crate::cli::{ConfigAction, SettingsSources};
+use anyhow::Result;
 use std::process::ExitCode;
 
-pub(super) fn run(sources: &SettingsSources, action: ConfigAction) -> ExitCode {
+pub(super) fn run(sources: &SettingsSources, action: ConfigAction) -> Result<ExitCode> {
     if let ConfigAction::Reference = action {
-        print!("{}", longshore_config::REFERENCE);
-        return ExitCode::SUCCESS;
+        say(longshore_config::REFERENCE.trim_end())?;
+        return Ok(ExitCode::SUCCESS);
     }
     match (super::load(sources), action) {
-        (Ok(loaded), ConfigAction::Show) => print!("{}", longshore_config::show(&loaded)),
-        (Ok(_), _) => println!("the settings are fine"),
+        (Ok(loaded), ConfigAction::Show) => say(longshore_config::show(&loaded).trim_end())?,
+        (Ok(_), _) => say("the settings are fine")?,
         (Err(error), _) => {
             eprintln!("{error}");
-            return ExitCode::from(FOUND);
+            return Ok(ExitCode::from(FOUND));
         }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }

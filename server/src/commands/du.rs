@@ -1,6 +1,6 @@
 //! `longshore du`: where the bytes are.
 
-use super::split_name;
+use super::{output::say, split_name};
 use crate::cli::{DuOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result, bail};
 use longshore_config::Settings;
@@ -27,15 +27,15 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &DuOptions) -> R
 }
 
 /// A line for people, or a value for programs.
-fn tell(output: OutputFormat, line: impl FnOnce() -> String, value: impl FnOnce() -> Value) {
+fn tell(output: OutputFormat, line: impl FnOnce() -> String, value: impl FnOnce() -> Value) -> Result<()> {
     match output {
-        OutputFormat::Text => println!("{}", line()),
-        OutputFormat::Json => println!("{}", value()),
+        OutputFormat::Text => say(&line()),
+        OutputFormat::Json => say(&value()),
     }
 }
 
 async fn repositories(metadata: &Metadata, output: OutputFormat) -> Result<()> {
-    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "MANIFESTS", "BLOBS", "REPOSITORY"]);
+    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "MANIFESTS", "BLOBS", "REPOSITORY"])?;
     let (mut after, mut logical) = (String::new(), 0);
     loop {
         let page = metadata.repository_sizes(&after, PAGE).await?;
@@ -43,7 +43,7 @@ async fn repositories(metadata: &Metadata, output: OutputFormat) -> Result<()> {
         after = last.repository.as_str().to_owned();
         for size in &page {
             logical += size.manifest_bytes + size.blob_bytes;
-            tell_repository(size, output);
+            tell_repository(size, output)?;
         }
     }
     let stored = metadata.bytes_of_blobs().await?;
@@ -51,19 +51,19 @@ async fn repositories(metadata: &Metadata, output: OutputFormat) -> Result<()> {
         output,
         || format!("{logical} bytes in all repositories; {stored} bytes of blobs, each once"),
         || json!({ "logical": logical, "stored": stored }),
-    );
-    Ok(())
+    )
 }
 
-fn tell_head(output: OutputFormat, columns: &[&str]) {
+fn tell_head(output: OutputFormat, columns: &[&str]) -> Result<()> {
     if output == OutputFormat::Text {
         let (name, numbers) = columns.split_last().map_or(("", columns), |(name, numbers)| (*name, numbers));
         let numbers: String = numbers.iter().map(|column| format!("{column:>16}")).collect();
-        println!("{numbers}  {name}");
+        say(&format!("{numbers}  {name}"))?;
     }
+    Ok(())
 }
 
-fn tell_repository(size: &RepositorySize, output: OutputFormat) {
+fn tell_repository(size: &RepositorySize, output: OutputFormat) -> Result<()> {
     let logical = size.manifest_bytes + size.blob_bytes;
     let unique = size.manifest_bytes + size.unique_bytes;
     let shared = size.blob_bytes - size.unique_bytes.min(size.blob_bytes);
@@ -77,12 +77,12 @@ fn tell_repository(size: &RepositorySize, output: OutputFormat) {
                 "manifests": manifests, "blobs": blobs,
             })
         },
-    );
+    )
 }
 
 /// Those with a repository or a quota of their own. Each is counted now, whatever was added up; nothing is written.
 async fn namespaces(settings: &Settings, metadata: &Metadata, output: OutputFormat) -> Result<()> {
-    tell_head(output, &["LOGICAL", "STORED", "QUOTA", "NAMESPACE"]);
+    tell_head(output, &["LOGICAL", "STORED", "QUOTA", "NAMESPACE"])?;
     let quotas = super::quotas(settings);
     let mut names = metadata.list_namespaces().await?;
     names.extend(settings.limits.quotas.iter().filter_map(|quota| quota.namespace.clone()));
@@ -94,7 +94,7 @@ async fn namespaces(settings: &Settings, metadata: &Metadata, output: OutputForm
             output,
             || format!("{logical:>16}{stored:>16}{shown:>16}  {namespace}"),
             || json!({ "namespace": namespace, "logical": logical, "stored": stored, "quota": quota }),
-        );
+        )?;
     }
     Ok(())
 }
@@ -110,17 +110,17 @@ async fn inside(metadata: &Metadata, name: &str, output: OutputFormat) -> Result
     };
     let contents = metadata.contents_of(&repository).await?.with_context(|| format!("{repository} is not here"))?;
     match tag {
-        None => tell_tags(&contents, output),
+        None => tell_tags(&contents, output)?,
         Some(tag) => {
             let layers = of_layers(&contents, &tag).with_context(|| format!("{name} is not here"))?;
-            tell_layers(&layers, output);
+            tell_layers(&layers, output)?;
         }
     }
     Ok(())
 }
 
-fn tell_tags(contents: &Contents, output: OutputFormat) {
-    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "FREED", "TAG"]);
+fn tell_tags(contents: &Contents, output: OutputFormat) -> Result<()> {
+    tell_head(output, &["LOGICAL", "UNIQUE", "SHARED", "FREED", "TAG"])?;
     for TagUsage { tag, digest, logical, unique, freed } in of_tags(contents) {
         let shared = logical - unique;
         tell(
@@ -132,17 +132,19 @@ fn tell_tags(contents: &Contents, output: OutputFormat) {
                     "shared": shared, "freed": freed,
                 })
             },
-        );
+        )?;
     }
+    Ok(())
 }
 
-fn tell_layers(layers: &[LayerUsage], output: OutputFormat) {
-    tell_head(output, &["SIZE", "TAGS", "REPOSITORIES", "BLOB"]);
+fn tell_layers(layers: &[LayerUsage], output: OutputFormat) -> Result<()> {
+    tell_head(output, &["SIZE", "TAGS", "REPOSITORIES", "BLOB"])?;
     for LayerUsage { digest, size, tags, repositories } in layers {
         tell(
             output,
             || format!("{size:>16}{tags:>16}{repositories:>16}  {digest}"),
             || json!({ "digest": digest.to_string(), "size": size, "tags": tags, "repositories": repositories }),
-        );
+        )?;
     }
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! `longshore fsck`: compares the store with the database, both ways, and the database with itself.
 
-use super::FOUND;
+use super::{
+    FOUND,
+    output::{Teller, say},
+};
 use crate::cli::{FsckOptions as Options, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
@@ -16,17 +19,20 @@ pub(super) async fn run(sources: &SettingsSources, options: &Options) -> Result<
 async fn act(settings: &Settings, metadata: &Metadata, options: &Options) -> Result<ExitCode> {
     let (storage, _alone) = open(settings, metadata, options.repair).await?;
     let asked = FsckOptions { repair: options.repair, all: options.all, older_than: options.older_than.into() };
-    let checked = fsck(metadata, &storage, asked, |finding| match options.output {
-        OutputFormat::Text => println!("{finding}"),
-        OutputFormat::Json => println!("{}", json(finding)),
+    let teller = Teller::default();
+    let check = fsck(metadata, &storage, asked, |finding| match options.output {
+        OutputFormat::Text => teller.tell(finding),
+        OutputFormat::Json => teller.tell(&json(finding)),
     });
-    let checked = checked.await.context("not everything was compared")?;
+    // A repair goes on whether anybody reads of it or not.
+    let checked = if options.repair { check.await.map_err(anyhow::Error::from) } else { teller.hear(check).await };
+    let checked = checked.context("not everything was compared")?;
     match options.output {
-        OutputFormat::Text => print!("{}", text(&checked, options.repair)),
-        OutputFormat::Json => println!(
-            "{}",
-            serde_json::json!({ "objects": checked.objects, "rows": checked.rows, "findings": checked.findings })
-        ),
+        OutputFormat::Text => say(&text(&checked, options.repair))?,
+        OutputFormat::Json => {
+            let Checked { objects, rows, findings } = checked;
+            say(&serde_json::json!({ "objects": objects, "rows": rows, "findings": findings }))?;
+        }
     }
     Ok(if checked.findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
@@ -47,7 +53,7 @@ fn text(checked: &Checked, repaired: bool) -> String {
         (_, true) => "; what can be mended is: condemned objects go with the next collections",
         (_, false) => "; --repair mends what can be mended",
     };
-    format!("{rows} rows and {objects} objects were compared, {findings} findings{mended}\n")
+    format!("{rows} rows and {objects} objects were compared, {findings} findings{mended}")
 }
 
 fn json(finding: &Finding) -> serde_json::Value {

@@ -1,6 +1,6 @@
 //! `longshore migrate up|plan|check`.
 
-use super::FOUND;
+use super::{FOUND, output::say};
 use crate::cli::{MigrateAction, SettingsSources};
 use anyhow::Result;
 use std::process::ExitCode;
@@ -14,23 +14,23 @@ pub(super) async fn run(sources: &SettingsSources, action: MigrateAction) -> Res
         MigrateAction::Up => {
             metadata.migrate().await?;
             for (number, description) in &before.pending {
-                println!("applied {number:04} {description}");
+                say(&format!("applied {number:04} {description}"))?;
             }
             if before.pending.is_empty() {
-                println!("the schema is up to date");
+                say("the schema is up to date")?;
             }
         }
         MigrateAction::Plan => {
             for (number, description) in &before.applied {
-                println!("applied {number:04} {description}");
+                say(&format!("applied {number:04} {description}"))?;
             }
             for (number, description) in &before.pending {
-                println!("to come {number:04} {description}");
+                say(&format!("to come {number:04} {description}"))?;
             }
         }
-        MigrateAction::Check if before.pending.is_empty() => println!("the schema is up to date"),
+        MigrateAction::Check if before.pending.is_empty() => say("the schema is up to date")?,
         MigrateAction::Check => {
-            println!("{} migrations are to come: run longshore migrate up", before.pending.len());
+            say(&format!("{} migrations are to come: run longshore migrate up", before.pending.len()))?;
             code = ExitCode::from(FOUND);
         }
     }

@@ -7,6 +7,7 @@ mod fsck;
 mod gc;
 mod health;
 mod migrate;
+mod output;
 mod restore;
 mod scrub;
 mod serve;
@@ -20,6 +21,7 @@ use longshore_gc::pair;
 use longshore_metadata::{ConnectOptions, Metadata, Quotas};
 use longshore_oci::{Reference, RepositoryName};
 use longshore_storage::{ProcessLock, Storage};
+use output::NobodyReads;
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 /// Exit code of a check that found something.
@@ -30,6 +32,13 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// Runs what the command line asks for.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    match act(arguments) {
+        Err(error) if error.is::<NobodyReads>() => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}
+
+fn act(arguments: Arguments) -> Result<ExitCode> {
     let sources = arguments.sources;
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => in_runtime(serve::run(&sources)),
@@ -41,7 +50,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Du(options) => in_runtime(du::run(&sources, &options)),
         Command::Backup(options) => in_runtime(backup::run(&sources, &options)),
         Command::Restore(options) => in_runtime(restore::run(&sources, &options)),
-        Command::Config { action } => Ok(config::run(&sources, action)),
+        Command::Config { action } => config::run(&sources, action),
         Command::Health => in_runtime(health::run(&sources)),
     }
 }

@@ -1,6 +1,7 @@
 //! `longshore restore`: fills a new database from a backup.
 
 use super::backup::{in_words, is_standard, rows_as_json};
+use super::output::say;
 use crate::cli::{OutputFormat, RestoreOptions, SettingsSources};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -44,8 +45,8 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &RestoreOptions)
         (None, None) => bail!("name a backup, as longshore backup list does, or a file by --from"),
     };
     match options.output {
-        OutputFormat::Text => println!("{}", text(&restored)),
-        OutputFormat::Json => println!("{}", json(&restored)),
+        OutputFormat::Text => say(&text(&restored))?,
+        OutputFormat::Json => say(&json(&restored))?,
     }
     Ok(ExitCode::SUCCESS)
 }

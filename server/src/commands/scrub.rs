@@ -1,6 +1,6 @@
 //! `longshore scrub`: reads every object at once. The server reads them in the background.
 
-use super::FOUND;
+use super::{FOUND, output::say};
 use crate::cli::{OutputFormat, ScrubOptions, SettingsSources};
 use anyhow::{Context as _, Result};
 use longshore_config::Settings;
@@ -32,8 +32,8 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &ScrubOptions) -
     // What was found before the reading that this one goes on with is damaged still.
     let damaged = metadata.count_damaged().await? + metadata.count_damaged_manifests().await?;
     match options.output {
-        OutputFormat::Text => print!("{}", text(&total, damaged)),
-        OutputFormat::Json => println!("{}", json(&total, damaged)),
+        OutputFormat::Text => say(&text(&total, damaged))?,
+        OutputFormat::Json => say(&json(&total, damaged))?,
     }
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
@@ -49,7 +49,7 @@ fn text(total: &ScrubReport, damaged_in_all: u64) -> String {
     let ScrubReport { objects, rows, bytes, .. } = total;
     lines
         + &format!(
-            "{objects} objects and {rows} rows of {bytes} bytes were read, {damaged_in_all} blobs and manifests are damaged\n"
+            "{objects} objects and {rows} rows of {bytes} bytes were read, {damaged_in_all} blobs and manifests are damaged"
         )
 }
 
@@ -96,8 +96,8 @@ async fn list(metadata: &Metadata, output: OutputFormat) -> Result<ExitCode> {
         });
     }
     match output {
-        OutputFormat::Text => lines.iter().for_each(|known| println!("{}", known.text())),
-        OutputFormat::Json => println!("{}", lines.iter().map(Known::json).collect::<serde_json::Value>()),
+        OutputFormat::Text => lines.iter().try_for_each(|known| say(&known.text()))?,
+        OutputFormat::Json => say(&lines.iter().map(Known::json).collect::<serde_json::Value>())?,
     }
     Ok(if lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }

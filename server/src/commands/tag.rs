@@ -1,6 +1,6 @@
 //! `longshore tag history|show|restore`: a tag's past.
 
-use super::FOUND;
+use super::{FOUND, output::say};
 use crate::cli::{OutputFormat, SettingsSources, TagAction, TagOptions};
 use anyhow::{Context as _, Result, bail};
 use longshore_metadata::TagChange;
@@ -44,13 +44,13 @@ async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {
             if changes.is_empty() {
                 bail!("{name} has never been here");
             }
-            tell(&changes, options.output);
+            tell(&changes, options.output)?;
             Ok(ExitCode::SUCCESS)
         }
         TagAction::Show { name, at } => {
             let (repository, tag) = split(name)?;
             let change = registry.tag_at(&repository, &tag, time(at.as_deref())?).await?;
-            tell(std::slice::from_ref(&change), options.output);
+            tell(std::slice::from_ref(&change), options.output)?;
             Ok(if change.digest.is_some() && change.is_here { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
         }
         TagAction::Restore { name, at, to } => {
@@ -63,7 +63,7 @@ async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {
                 }
             };
             registry.restore_tag(&repository, &tag, &digest, Some(OPERATOR)).await?;
-            println!("{repository}:{tag} names {digest}");
+            say(&format!("{repository}:{tag} names {digest}"))?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -91,7 +91,7 @@ fn far_ahead() -> SystemTime {
     SystemTime::now() + Duration::from_secs(100 * 365 * 24 * 3600)
 }
 
-fn tell(changes: &[TagChange], output: OutputFormat) {
+fn tell(changes: &[TagChange], output: OutputFormat) -> Result<()> {
     for change in changes {
         // To the microsecond: `--at` with this time means this change.
         let at = humantime::format_rfc3339_micros(change.at);
@@ -99,17 +99,15 @@ fn tell(changes: &[TagChange], output: OutputFormat) {
         match output {
             OutputFormat::Text => {
                 let by = change.by.as_deref().unwrap_or("-");
-                println!("{at}  {}  {by}{}", digest.as_deref().unwrap_or("deleted"), why_not(change));
+                say(&format!("{at}  {}  {by}{}", digest.as_deref().unwrap_or("deleted"), why_not(change)))?;
             }
-            OutputFormat::Json => println!(
-                "{}",
-                json!({
-                    "at": at.to_string(), "digest": digest, "by": change.by, "can_be_pulled": change.is_here,
-                    "can_be_restored": change.is_here || change.is_restorable,
-                })
-            ),
+            OutputFormat::Json => say(&json!({
+                "at": at.to_string(), "digest": digest, "by": change.by, "can_be_pulled": change.is_here,
+                "can_be_restored": change.is_here || change.is_restorable,
+            }))?,
         }
     }
+    Ok(())
 }
 
 /// Why what a tag named cannot be pulled.

@@ -93,18 +93,20 @@ impl Counted {
             request: self.request(Operation::List),
             has_begun: false,
             length: |_| 0,
-            bytes: 0,
+            left: None,
         })
     }
 }
 
-/// An answer of many items. It has come when it is at its end.
+/// An answer of many items. It has come when it is at its end, or has as many bytes as were asked for: who has those asks
+/// for no more.
 struct Answer<'call, T> {
     inner: BoxStream<'call, Result<T>>,
     request: Request,
     has_begun: bool,
-    length: fn(&T) -> usize,
-    bytes: u64,
+    length: fn(&T) -> u64,
+    /// How many bytes are still to come, where that is known.
+    left: Option<u64>,
 }
 
 impl<T> Stream for Answer<'_, T> {
@@ -118,7 +120,7 @@ impl<T> Stream for Answer<'_, T> {
             this.request.counts.took(this.request.operation, this.request.begun.elapsed());
         }
         match &next {
-            Some(Ok(item)) => this.bytes += (this.length)(item) as u64,
+            Some(Ok(item)) => this.came((this.length)(item)),
             Some(failed) => this.request.outcome = Outcome::of(failed),
             None if this.request.outcome == Outcome::GivenUp => this.request.outcome = Outcome::Ok,
             None => {}
@@ -127,9 +129,13 @@ impl<T> Stream for Answer<'_, T> {
     }
 }
 
-impl<T> Drop for Answer<'_, T> {
-    fn drop(&mut self) {
-        self.request.counts.read(self.bytes);
+impl<T> Answer<'_, T> {
+    fn came(&mut self, bytes: u64) {
+        self.request.counts.read(bytes);
+        self.left = self.left.map(|left| left.saturating_sub(bytes));
+        if self.left == Some(0) {
+            self.request.outcome = Outcome::Ok;
+        }
     }
 }
 
@@ -198,13 +204,14 @@ impl Backend for Counted {
     }
 
     fn read<'call>(&'call self, key: &'call ObjectKey, range: Range<u64>) -> BoxFuture<'call, Result<ByteStream>> {
-        let mut request = self.request(Operation::Read);
+        let (mut request, left) = (self.request(Operation::Read), Some(range.end - range.start));
+        let length = |piece: &Bytes| piece.len() as u64;
         Box::pin(async move {
             let answer = self.inner.read(key, range).await;
             request.answered(&answer);
             let inner = answer?;
             request.outcome = Outcome::GivenUp;
-            Ok(Box::pin(Answer { inner, request, has_begun: true, length: Bytes::len, bytes: 0 }) as ByteStream)
+            Ok(Box::pin(Answer { inner, request, has_begun: true, length, left }) as ByteStream)
         })
     }
 
@@ -283,10 +290,15 @@ mod tests {
         drop(begun);
         assert_eq!((outcomes(&counted, "read"), counted.counts().bytes()), ([1, 0, 0, 1], (LENGTH + some, LENGTH)));
 
+        let mut all = counted.read(&key, 0..some).await.unwrap();
+        assert_eq!(all.try_next().await.unwrap().unwrap().len() as u64, some);
+        drop(all); // and nobody looks whether more comes
+        assert_eq!(outcomes(&counted, "read"), [2, 0, 0, 1]);
+
         assert!(matches!(counted.read(&ObjectKey::random(), 0..1).await, Err(Error::Lost { .. })));
         drop(counted.read(&key, 0..LENGTH)); // before it was answered
-        assert_eq!(outcomes(&counted, "read"), [1, 1, 0, 2]);
-        assert_eq!(of(&counted, "read").answers(), 3);
+        assert_eq!(outcomes(&counted, "read"), [2, 1, 0, 2]);
+        assert_eq!(of(&counted, "read").answers(), 4);
     }
 
     #[tokio::test]

@@ -1,6 +1,14 @@
 //! All objects that somebody reads from the object store now.
 
-use super::{Backend, disk::DiskCache, flight::Flight, hedge::FirstByte, readers::Pace, room::Room, verify::Verified};
+use super::{
+    Backend,
+    disk::DiskCache,
+    flight::Flight,
+    hedge::FirstByte,
+    readers::Pace,
+    room::{self, Room},
+    verify::Verified,
+};
 use crate::{Error, ObjectKey, hot::HotSegments};
 use std::{
     collections::HashMap,
@@ -54,6 +62,11 @@ impl Flights {
     /// The right to ask the store for something; none where others keep it busy until then.
     pub(super) async fn turn(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
         timeout_at(until, self.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Whether as much is asked of the store as may be.
+    fn is_busy(&self) -> bool {
+        self.turns.available_permits() == 0
     }
 
     /// Counts a reader for whom there is no room in the end; what it is told.
@@ -173,9 +186,10 @@ impl Seat {
     /// let go of before it comes there.
     pub(super) fn next_run(&self, number: u64) -> Option<Range<u64>> {
         let is_slow = self.is_slow();
-        let room = &self.held.flights.room;
-        let most = if is_slow { 1 } else { room.most_at_once() };
-        let reach = room.most_ahead(&self.held.flights.hot);
+        let flights = &self.held.flights;
+        let most = if is_slow { 1 } else { flights.room.most_at_once() };
+        // Where others wait for a turn, far ahead would be before them.
+        let reach = if flights.is_busy() { room::NEAR } else { flights.room.most_ahead(&flights.hot) };
         self.held.next_run(self.reader, number, most, reach).filter(|run| !is_slow || run.start == number)
     }
 }

@@ -25,6 +25,7 @@ mod retry_after;
 mod room;
 mod s3;
 mod segment;
+mod share;
 mod tail;
 mod usage;
 mod verify;
@@ -62,6 +63,7 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt, stream::BoxStream};
 use longshore_oci::{Algorithm, Digest};
 use std::{path::Path, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// What can be read has to pass through memory.
 pub const LEAST_TO_READ: u64 = 16 * 1024 * 1024;
@@ -169,26 +171,33 @@ impl RemoteStore {
 
     /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
-        self.open(&self.flights, key, size, self.hot.admits(key, size))
+        self.open(&self.flights, key, size, self.hot.admits(key, size), Duration::ZERO)
     }
 
     /// The same for an object of this digest: what comes from the caches was hashed, once.
     pub async fn open_verified(&self, key: &ObjectKey, size: u64, digest: &Digest) -> ObjectReader {
-        let is_admitted = self.hot.admits(key, size);
+        let (is_admitted, began) = (self.hot.admits(key, size), Instant::now());
         if self.flights.may_use_caches(key, size, digest, is_admitted).await {
-            self.open(&self.flights, key, size, is_admitted)
+            self.open(&self.flights, key, size, is_admitted, began.elapsed())
         } else {
-            self.open(&self.straight, key, size, false)
+            self.open(&self.straight, key, size, false, began.elapsed())
         }
     }
 
     /// Reads one range of an object from the store itself, past all caches.
     pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
-        self.open(&self.straight, key, range.end, false).range(range, Delivery::Copied)
+        self.open(&self.straight, key, range.end, false, Duration::ZERO).range(range, Delivery::Copied)
     }
 
-    fn open(&self, flights: &Arc<Flights>, key: &ObjectKey, size: u64, is_admitted: bool) -> ObjectReader {
-        let object = RemoteObject::new(flights.clone(), key.clone(), size, is_admitted);
+    fn open(
+        &self,
+        flights: &Arc<Flights>,
+        key: &ObjectKey,
+        size: u64,
+        is_admitted: bool,
+        waited: Duration,
+    ) -> ObjectReader {
+        let object = RemoteObject::new(flights.clone(), key.clone(), size, is_admitted, waited);
         ObjectReader::of_remote(object, size, self.hot.clone())
     }
 

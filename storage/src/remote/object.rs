@@ -37,14 +37,16 @@ pub(crate) struct RemoteObject {
     key: ObjectKey,
     size: u64,
     is_admitted: bool,
+    /// How long its reader has waited until it was opened.
+    waited: Duration,
     /// The segment in which the last range ended, unless that was its end: the next range may begin in it, as those of a client do
     /// that asks for many chunks of a layer.
     last: Arc<Mutex<Option<(u64, Bytes)>>>,
 }
 
 impl RemoteObject {
-    pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, is_admitted: bool) -> Self {
-        Self { flights, key, size, is_admitted, last: Arc::default() }
+    pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, is_admitted: bool, waited: Duration) -> Self {
+        Self { flights, key, size, is_admitted, waited, last: Arc::default() }
     }
 
     /// The segment, where the last range ended in it.
@@ -95,7 +97,7 @@ impl RemoteObject {
             return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
         }
         let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));
-        let bytes = timeout(LONGEST, self.fetched(&seat, number, &range, patience.deadlines())).await;
+        let bytes = timeout(LONGEST, self.fetched(&seat, number, &range, patience.deadlines(self.waited))).await;
         let bytes = bytes.map_err(|_| self.failed("nothing of it came for a minute"))??;
         Ok(self.give(bytes, &range, Some(seat)))
     }

@@ -32,13 +32,34 @@ pub(super) struct Deadlines {
 }
 
 impl Patience {
-    /// Of one that begins to wait now.
-    pub(super) fn deadlines(self) -> Deadlines {
+    /// Of one that begins to wait now, and has waited so long for the object to be opened.
+    pub(super) fn deadlines(self, waited: Duration) -> Deadlines {
         let (whole, for_little) = match self {
-            Self::BeforeFirstByte => (BEFORE_FIRST_BYTE, FOR_LITTLE_AT_FIRST),
+            Self::BeforeFirstByte => {
+                (BEFORE_FIRST_BYTE.saturating_sub(waited).max(FOR_LITTLE_AT_FIRST), FOR_LITTLE_AT_FIRST)
+            }
             Self::AmidAnswer => (AMID_ANSWER, FOR_LITTLE),
         };
         let now = Instant::now();
         Deadlines { segment: now + whole - for_little, little: now + whole }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_waited_for_the_object_counts_until_the_first_byte() {
+        let now = Instant::now();
+        for (waited, segment, little) in [(0, 8, 10), (5, 3, 5), (60, 0, 2)] {
+            let until = Patience::BeforeFirstByte.deadlines(Duration::from_secs(waited));
+            assert_eq!(
+                (until.segment - now, until.little - now),
+                (Duration::from_secs(segment), Duration::from_secs(little))
+            );
+            let until = Patience::AmidAnswer.deadlines(Duration::from_secs(waited));
+            assert_eq!((until.segment - now, until.little - now), (AMID_ANSWER - FOR_LITTLE, AMID_ANSWER));
+        }
     }
 }

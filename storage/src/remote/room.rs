@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// Segments that are fetched by one request at most.
 const RUN: u64 = 8;
 /// So far ahead of one reader, in segments, is fetched in any case, as far as there is memory.
-const NEAR: u64 = 16;
+pub(super) const NEAR: u64 = 16;
 /// So many fetches have room beside each other at least.
 const FETCHES: u64 = 4;
 

@@ -8,31 +8,42 @@
 //! From then on its segments are known by their checksums, which cost next to nothing: one that is fetched anew is let in, and
 //! handed on, if it is the same.
 
-use super::{RemoteObject, flights::Flights};
+use super::{RemoteObject, flights::Flights, share::Share};
 use crate::{
     BlobHasher, Delivery, Error, ObjectKey, ObjectReader,
     hot::{SEGMENT, segment},
 };
 use crc_fast::{CrcAlgorithm::Crc64Nvme, Digest as Crc};
-use futures_util::TryStreamExt;
+use futures_util::{
+    FutureExt, TryStreamExt,
+    future::{BoxFuture, Shared},
+};
 use longshore_oci::Digest;
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 /// What the checksums of objects take in memory at most: those of half a terabyte in layers of 100 MiB.
 const MEMORY: u64 = 8 * 1024 * 1024;
 /// What it takes to remember an object, beside its checksums.
 const ENTRY: usize = 256;
-/// How long a reader waits for an object to be hashed before it goes to the store: as long as 6 GiB take, where nothing else is
-/// to be done.
+/// How long a reader waits for an object to be hashed before it goes to the store: as long as a busy store might take to send it,
+/// and no longer than 6 GiB take where nothing else is to be done.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_FOR_MIB: Duration = Duration::from_millis(4);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found out of objects in the caches, since the start.
@@ -47,12 +58,19 @@ pub struct VerifiedUsage {
 /// The checksum of each segment of an object, CRC-64/NVME.
 type Checksums = Arc<[u64]>;
 
+/// The end of a hash: whether its readers may be given what the caches hold then.
+type Hashed = Shared<BoxFuture<'static, bool>>;
+
 /// Objects that are what their digest says.
 #[derive(Debug)]
 pub(super) struct Verified {
     checksums: Cache<ObjectKey, Checksums>,
-    /// No more objects are hashed at a time than there are processors.
-    turns: Semaphore,
+    /// Those that are being hashed.
+    begun: Mutex<HashMap<ObjectKey, Hashed>>,
+    /// No more objects that readers wait for are hashed at a time than there are processors.
+    turns: Arc<Semaphore>,
+    /// One is hashed beside: it comes as fast as the store sends it, so nobody waits for its turn to end.
+    beside: Arc<Semaphore>,
     objects: AtomicU64,
     damaged: AtomicU64,
 }
@@ -66,22 +84,18 @@ enum Unverified {
     Unread,
 }
 
-/// How much of an object is in the caches.
-#[derive(Debug, PartialEq, Eq)]
-enum Share {
-    All,
-    Half,
-    Less,
-}
-
 impl Default for Verified {
     fn default() -> Self {
         let weigh = |_: &ObjectKey, checksums: &Checksums| {
             u32::try_from(ENTRY + size_of_val::<[u64]>(checksums)).unwrap_or(u32::MAX)
         };
+        // Whatever was used last stays: by default no large object would be let in for many small ones.
+        let checksums = Cache::builder().max_capacity(MEMORY).weigher(weigh).eviction_policy(EvictionPolicy::lru());
         Self {
-            checksums: Cache::builder().max_capacity(MEMORY).weigher(weigh).build(),
-            turns: Semaphore::new(thread::available_parallelism().map_or(1, usize::from)),
+            checksums: checksums.build(),
+            begun: Mutex::default(),
+            turns: Arc::new(Semaphore::new(thread::available_parallelism().map_or(1, usize::from))),
+            beside: Arc::new(Semaphore::new(1)),
             objects: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
         }
@@ -92,6 +106,10 @@ impl Verified {
     pub(super) fn usage(&self) -> VerifiedUsage {
         let (objects, damaged) = (self.objects.load(Ordering::Relaxed), self.damaged.load(Ordering::Relaxed));
         VerifiedUsage { objects, damaged }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, HashMap<ObjectKey, Hashed>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is the segment of that number, as far as anybody knows.
@@ -121,50 +139,74 @@ impl Flights {
         if is_in_none || self.verified.checksums.get(key).await.is_some() {
             return true;
         }
-        let share = self.share(key, size);
-        if share == Share::Less {
-            return true;
-        }
-        let (flights, key, digest) = (self.clone(), key.clone(), *digest);
-        // Whoever hangs up or waits no longer leaves it to those who come later.
-        let verifying = tokio::spawn(async move {
-            let hashing = flights.hash(&key, size, &digest, is_admitted);
-            match flights.verified.checksums.try_get_with(key.clone(), hashing).await {
-                Ok(_) => true,
-                Err(unverified) => *unverified == Unverified::Damaged,
+        match self.share(key, size) {
+            Share::Less => true,
+            Share::Half => {
+                if let Ok(turn) = self.verified.beside.clone().try_acquire_owned() {
+                    drop(self.begin(key, size, digest, is_admitted, Some(turn)));
+                }
+                true
             }
-        });
-        share == Share::Half || matches!(timeout(PATIENCE, verifying).await, Ok(Ok(true)))
-    }
-
-    fn share(&self, key: &ObjectKey, size: u64) -> Share {
-        let on_disk =
-            |number| self.disk.as_ref().is_some_and(|disk| !disk.held(key, size, number..number + 1).is_empty());
-        let all = size.div_ceil(SEGMENT);
-        let held = (0..all).filter(|number| self.hot.holds(key, *number) || on_disk(*number)).count() as u64;
-        match held {
-            held if held == all => Share::All,
-            held if held * 2 >= all => Share::Half,
-            _ => Share::Less,
+            Share::All => {
+                let hashed = self.begin(key, size, digest, is_admitted, None);
+                timeout(patience(size), hashed).await.unwrap_or(false)
+            }
         }
     }
 
-    /// Reads all of an object as its readers do, and hashes it.
+    /// Hashes an object, unless that was begun: in a task of its own, as whoever hangs up or waits no longer leaves it to those
+    /// who come later. Where no turn is given it waits for one.
+    fn begin(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        size: u64,
+        digest: &Digest,
+        is_admitted: bool,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Hashed {
+        let mut begun = self.verified.begun();
+        if let Some(hashed) = begun.get(key) {
+            return hashed.clone();
+        }
+        let (flights, name, digest) = (self.clone(), key.clone(), *digest);
+        let hashing = tokio::spawn(async move {
+            let hash = flights.hash(&name, size, &digest, is_admitted, turn);
+            // Whatever becomes of it, the next reader may try again.
+            let may_use = AssertUnwindSafe(hash).catch_unwind().await.unwrap_or(Err(Unverified::Unread));
+            flights.verified.begun().remove(&name);
+            may_use != Err(Unverified::Unread)
+        });
+        let hashed = hashing.map(|may_use| may_use.unwrap_or(false)).boxed().shared();
+        begun.insert(key.clone(), hashed.clone());
+        hashed
+    }
+
+    /// Reads all of an object as its readers do, hashes it, and remembers its checksums.
     async fn hash(
         self: &Arc<Self>,
         key: &ObjectKey,
         size: u64,
         digest: &Digest,
         is_admitted: bool,
-    ) -> Result<Checksums, Unverified> {
-        let _turn = self.verified.turns.acquire().await.map_err(|_| Unverified::Unread)?;
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Unverified> {
+        let turns = self.verified.turns.clone();
+        let _turn = match turn {
+            // One segment is hashed sooner than the store would answer.
+            None if size > SEGMENT => Some(turns.acquire_owned().await.map_err(|_| Unverified::Unread)?),
+            turn => turn,
+        };
+        if self.verified.checksums.contains_key(key) {
+            return Ok(());
+        }
         let (hasher, checksums) = self.hash_all(key, size, digest, is_admitted).await.map_err(|error| {
             tracing::debug!(%key, %error, "what the caches hold of an object could not be verified");
             Unverified::Unread
         })?;
         if hasher.digest() == *digest {
             self.verified.objects.fetch_add(1, Ordering::Relaxed);
-            return Ok(checksums.into());
+            self.verified.checksums.insert(key.clone(), checksums.into()).await;
+            return Ok(());
         }
         self.verified.damaged.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%key, %digest, "what the caches held of an object is damaged: it is dropped, and fetched again");
@@ -183,7 +225,7 @@ impl Flights {
         digest: &Digest,
         is_admitted: bool,
     ) -> Result<(BlobHasher, Vec<u64>), Error> {
-        let object = RemoteObject::new(self.clone(), key.clone(), size, is_admitted);
+        let object = RemoteObject::new(self.clone(), key.clone(), size, is_admitted, Duration::ZERO);
         let mut pieces = ObjectReader::of_remote(object, size, self.hot.clone()).range(0..size, Delivery::Copied);
         let mut hashing = Hashing::new(size, digest);
         while let Some(piece) = pieces.try_next().await? {
@@ -195,6 +237,12 @@ impl Flights {
         }
         Ok((hashing.hasher, hashing.checksums))
     }
+}
+
+/// How long a reader waits for an object of that size to be hashed.
+fn patience(size: u64) -> Duration {
+    let for_all = PATIENCE_FOR_MIB.saturating_mul(u32::try_from(size.div_ceil(SEGMENT)).unwrap_or(u32::MAX));
+    (LEAST_PATIENCE + for_all).min(PATIENCE)
 }
 
 /// The hash of an object, and of its segments.
@@ -228,35 +276,63 @@ mod tests {
     use super::*;
     use crate::{RemoteStore, memory_backend};
     use bytes::Bytes;
+    use futures_util::future::join_all;
     use longshore_oci::Algorithm;
+    use tokio::runtime::Handle;
 
     const SIZE: u64 = 4 * SEGMENT - 5;
 
     /// A store, and an object of it that was read once.
     async fn read_once() -> (RemoteStore, ObjectKey, Digest) {
-        let (backend, key, whole) = (memory_backend(), ObjectKey::random(), vec![7; SIZE as usize]);
-        let digest = Digest::of(Algorithm::Sha256, &whole);
-        backend.put(&key, vec![whole.into()]).await.unwrap();
-        let store = RemoteStore::new(backend, 64 * SEGMENT, 0);
-        let reader = store.open_verified(&key, SIZE, &digest).await;
-        let read: Vec<Bytes> = reader.range(0..SIZE, Delivery::Copied).try_collect().await.unwrap();
-        assert_eq!(read.concat().len() as u64, SIZE);
-        assert_eq!(store.verified_usage().objects, 0, "nothing was hashed on the way");
+        let store = RemoteStore::new(memory_backend(), 64 * SEGMENT, 0);
+        let (key, digest) = another_read_once(&store, SIZE).await;
         (store, key, digest)
+    }
+
+    async fn another_read_once(store: &RemoteStore, size: u64) -> (ObjectKey, Digest) {
+        let (key, whole) = (ObjectKey::random(), vec![7; size as usize]);
+        let digest = Digest::of(Algorithm::Sha256, &whole);
+        store.backend.put(&key, vec![whole.into()]).await.unwrap();
+        let reader = store.open_verified(&key, size, &digest).await;
+        let read: Vec<Bytes> = reader.range(0..size, Delivery::Copied).try_collect().await.unwrap();
+        assert_eq!(read.concat().len() as u64, size);
+        assert_eq!(store.verified_usage().objects, 0, "nothing was hashed on the way");
+        (key, digest)
+    }
+
+    /// All turns of those that readers wait for.
+    async fn busy(verified: &Verified) -> OwnedSemaphorePermit {
+        let all = u32::try_from(verified.turns.available_permits()).unwrap();
+        verified.turns.clone().acquire_many_owned(all).await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long_and_what_was_begun_comes_to_its_end() {
         let (store, key, digest) = read_once().await;
         let flights = &store.flights;
-        let all = u32::try_from(flights.verified.turns.available_permits()).unwrap();
-        let busy = flights.verified.turns.acquire_many(all).await.unwrap();
+        let busy = busy(&flights.verified).await;
         assert!(!flights.may_use_caches(&key, SIZE, &digest, true).await, "there is no turn");
         assert!(!flights.verified.checksums.contains_key(&key));
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        let others: Vec<_> = (0..20).map(|_| flights.may_use_caches(&key, SIZE, &digest, true)).collect();
+        assert_eq!(join_all(others).await, [false; 20]);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks, "one task waits for a turn, not one for each");
         drop(busy);
         assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
         assert_eq!(flights.verified.checksums.get(&key).await.unwrap().len(), 4);
         assert_eq!(flights.verified.usage(), VerifiedUsage { objects: 1, damaged: 0 }, "it was hashed once");
+        assert!(flights.verified.begun().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_small_waits_for_nothing_that_is_large() {
+        let (store, _, _) = read_once().await;
+        let (key, digest) = another_read_once(&store, SEGMENT).await;
+        let _busy = busy(&store.flights.verified).await;
+        assert!(store.flights.may_use_caches(&key, SEGMENT, &digest, true).await);
+        assert_eq!(store.verified_usage().objects, 1);
+        assert_eq!(patience(8 * SEGMENT), Duration::from_millis(1032));
+        assert_eq!((patience(1024 * SEGMENT), patience(u64::MAX)), (PATIENCE, PATIENCE));
     }
 
     #[tokio::test]
@@ -264,14 +340,15 @@ mod tests {
         let (store, key, digest) = read_once().await;
         let flights = &store.flights;
         store.hot.forget(&key, 2 * SEGMENT).await;
-        let all = u32::try_from(flights.verified.turns.available_permits()).unwrap();
-        let busy = flights.verified.turns.acquire_many(all).await.unwrap();
+        let _busy = busy(&flights.verified).await;
+        let beside = flights.verified.beside.clone().try_acquire_owned().unwrap();
         assert_eq!(flights.share(&key, SIZE), Share::Half);
         assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
-        drop(busy);
-        // The one that it has begun, or this one.
-        let hashing = flights.hash(&key, SIZE, &digest, true);
-        flights.verified.checksums.try_get_with(key.clone(), hashing).await.unwrap();
+        assert!(flights.verified.begun().is_empty(), "another one is hashed beside");
+        drop(beside);
+        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
+        let hashed = flights.verified.begun().get(&key).cloned().unwrap();
+        assert!(hashed.await, "it takes no turn from those that readers wait for");
         assert_eq!(flights.verified.usage(), VerifiedUsage { objects: 1, damaged: 0 });
 
         let (store, key, digest) = read_once().await;
@@ -279,6 +356,28 @@ mod tests {
         assert_eq!(store.flights.share(&key, SIZE), Share::Less);
         assert!(store.flights.may_use_caches(&key, SIZE, &digest, true).await);
         assert_eq!(store.verified_usage().objects, 0);
+    }
+
+    #[tokio::test]
+    async fn no_turn_is_taken_from_readers_by_what_is_hashed_beside() {
+        let (store, key, digest) = read_once().await;
+        let flights = &store.flights;
+        let _beside = flights.verified.beside.clone().try_acquire_owned().unwrap();
+        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
+        assert_eq!(flights.verified.usage().objects, 1);
+    }
+
+    #[tokio::test]
+    async fn a_large_object_is_remembered_though_many_small_ones_were() {
+        let (checksums, large) = (Verified::default().checksums, ObjectKey::random());
+        for _ in 0..40_000 {
+            checksums.insert(ObjectKey::random(), [0].into()).await;
+        }
+        checksums.run_pending_tasks().await;
+        checksums.insert(large.clone(), vec![0; 1_000].into()).await;
+        checksums.run_pending_tasks().await;
+        assert!(checksums.contains_key(&large));
+        assert!(checksums.weighted_size() <= MEMORY);
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ fn flip_once(backend: &Faulty, at: usize) {
     backend.plan(move |call, _| if call == 0 { Fault::Flipped(at) } else { Fault::None });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_wrong_bit_is_given_once_and_not_from_memory_in_memory() {
     a_wrong_bit_is_given_once_and_not_from_memory(memory_backend()).await;
 }
@@ -112,7 +112,7 @@ async fn a_wrong_bit_in_what_was_verified_before_is_given_to_nobody() {
     assert_eq!(store.verified_usage(), VerifiedUsage { objects: 1, damaged: 1 });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_who_come_at_once_wait_for_one_hash() {
     let backend = Faulty::new(memory_backend());
     let object = Object::new(&backend, 7 * MIB, Algorithm::Sha256).await;

@@ -18,6 +18,7 @@ on_both!(
     a_second_server_on_the_same_directory_refuses,
     what_is_in_force_is_shown_without_secrets,
     a_public_address_without_a_login_is_refused,
+    a_command_that_nobody_reads_any_more_ends_quietly,
 );
 
 /// The program in a directory, without settings from whoever runs the tests.
@@ -151,6 +152,26 @@ async fn a_public_address_without_a_login_is_refused(backend: Backend) {
         assert_eq!(code, 0, "{address} when it is said to be meant so");
     }
     assert!(!home.join("data").exists(), "nothing was made");
+}
+
+/// As in `longshore du | head`.
+async fn a_command_that_nobody_reads_any_more_ends_quietly(backend: Backend) {
+    let server = Server::start(Options::on(backend));
+    let client = Client::new(server.url());
+    client.push_blob("app", &Blob::random(10)).await;
+    let home = Scratch::new("unread");
+    let url = format!("database.url={}", server.database_url());
+    let storage = format!("storage.path={}", home.join("data").display());
+    let settings = ["--set", &url, "--set", &storage];
+    let commands =
+        ["gc --dry-run", "gc --dry-run --output json", "du", "scrub --list --output json", "config reference"];
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').chain(settings).collect();
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (code, _, complaint) = outcome(longshore(home.path(), &arguments).stdout(writer));
+        assert_eq!((code, complaint.as_str()), (0, ""), "{command}");
+    }
 }
 
 #[test]

@@ -89,6 +89,7 @@ async fn the_preview_says_which_tags_go_and_what_follows(backend: Backend) {
         let line = format!("goes   blob {repository}@{digest}  {size} bytes  with the last manifest that needs it\n");
         assert!(said.contains(&line), "{said}");
     }
+    assert!(said.contains("kept: 2 by a tag\n") && !said.contains("kept   "), "{said}");
     let told = registry.foresee(&rules);
     let tags = of_kind(&told, "tag");
     assert_eq!(tags.len(), 1, "{told:?}");
@@ -104,6 +105,16 @@ async fn the_preview_says_which_tags_go_and_what_follows(backend: Backend) {
     let freed = &told.last().expect("there is a sum")["freed"];
     assert_eq!(*freed, json!({ "manifests": 1, "blobs": 2, "uploads": 0, "bytes": bytes }), "{told:?}");
     assert_eq!(of_kind(&told, "repository")[0]["loses"], *freed);
+    assert!(of_kind(&told, "kept").is_empty(), "{told:?}");
+
+    let said = registry.say(&["gc", "--dry-run", "--kept"], &rules);
+    let line = format!("kept   {repository}@{}  tag pr-2\n", new.manifest.digest);
+    assert!(said.contains(&line) && said.contains("kept: 2 by a tag\n"), "{said}");
+    let told = values(&registry.say(&["gc", "--dry-run", "--kept", "--output", "json"], &rules));
+    let kept: Vec<_> = of_kind(&told, "kept").iter().map(|kept| (kept["why"].clone(), kept["goes"].clone())).collect();
+    assert_eq!(kept, [("tag pr-2".into(), false.into()), ("tag main".into(), false.into())]);
+    let counts = json!({ "tag": 2, "index": 0, "subject": 0, "rest": 0 });
+    assert_eq!(told.last().expect("there is a sum")["kept"], counts);
 
     let why = |name: &str, rules: &str| registry.say(&["gc", "why", &format!("{repository}:{name}")], rules);
     assert!(why("pr-1", &rules).ends_with("pr-1 goes: nothing keeps it that the rule \"branches\" names\n"));

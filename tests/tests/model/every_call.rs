@@ -87,9 +87,9 @@ async fn play(
         _ => Fault::None,
     });
     let played = Insistent { world: &mut world, images, now: BEGIN, failures: 0 }.play().await;
-    let (calls, failed) = (world.faulty.calls(), *failed.lock().unwrap());
+    let failed = *failed.lock().unwrap();
     world.close().await;
-    played.map_err(|why| format!("with call {fails:?}, a {failed:?}, failing: {why}"))?;
+    let calls = played.map_err(|why| format!("with call {fails:?}, a {failed:?}, failing: {why}"))?;
     Ok((calls, failed))
 }
 
@@ -211,7 +211,8 @@ struct Insistent<'a> {
 }
 
 impl Insistent<'_> {
-    async fn play(mut self) -> Outcome {
+    /// Answers how many calls the store has had.
+    async fn play(mut self) -> Outcome<usize> {
         let images = self.images;
         let Images { app, team, .. } = images;
         let in_app = [&images.whole, &images.in_parts, &images.in_chunks];
@@ -234,8 +235,10 @@ impl Insistent<'_> {
         self.compare().await?;
         self.collect().await?;
         self.compare().await?;
+        let calls = self.world.faulty.calls();
         self.world.faulty.plan(|_, _| Fault::None);
-        self.verify(&in_app).await
+        self.verify(&in_app).await?;
+        Ok(calls)
     }
 
     async fn insist<T>(&mut self, what: &str, operation: impl AsyncFn(&World) -> Result<T, Failure>) -> Outcome<T> {

@@ -4,7 +4,7 @@
 mod preview;
 mod why;
 
-use super::{FOUND, serve::lifetimes, tags};
+use super::{FOUND, output::say, serve::lifetimes, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result, ensure};
 use longshore_config::Settings;
@@ -54,14 +54,14 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
         return why::why(metadata, &rules, name, options.output).await;
     }
     if options.dry_run {
-        preview::preview(metadata, &rules, options.output).await?;
+        preview::preview(metadata, &rules, options).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let alone = super::hold_database(settings);
     if options.resume {
         metadata.resume_collection().await?;
         if alone.is_err() {
-            println!("garbage collection goes on: the server that runs begins its next pass by itself");
+            say("garbage collection goes on: the server that runs begins its next pass by itself")?;
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -70,11 +70,12 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
     let mut collected = Collected::default();
     let passed = collector.pass(|event| collected += event).await;
-    match options.output {
-        OutputFormat::Text => print!("{}", text(&collected)),
-        OutputFormat::Json => println!("{}", json(&collected)),
-    }
+    let said = match options.output {
+        OutputFormat::Text => say(&text(&collected)),
+        OutputFormat::Json => say(&json(&collected)),
+    };
     passed.context("the pass did not come to its end: what is told above is done, and the next one goes on")?;
+    said?;
     Ok(if collected.halt.is_some() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }
 
@@ -134,7 +135,7 @@ fn text(collected: &Collected) -> String {
     };
     lines.extend(steps(collected).map(deleted));
     lines.extend(collected.halt.as_ref().map(halt));
-    lines.join("\n") + "\n"
+    lines.join("\n")
 }
 
 fn json(collected: &Collected) -> serde_json::Value {

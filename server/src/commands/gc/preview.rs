@@ -1,9 +1,13 @@
 //! `longshore gc --dry-run`: what would go, and what stays until when and why, told while it is found.
 
 use super::time;
-use crate::cli::OutputFormat;
+use crate::cli::{GcOptions, OutputFormat};
+use crate::commands::output::{Teller, say};
 use anyhow::Result;
-use longshore_gc::{BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Preview, Rules, Share, StayingManifest};
+use longshore_gc::{
+    BlobEnd, Foreseen, GoingBlob, GoingManifest, GoingTag, Kept, KeptCounts, Preview, Reason, Rules, Share,
+    StayingManifest,
+};
 use longshore_metadata::{Metadata, OpenSession};
 use longshore_oci::RepositoryName;
 use serde_json::{Value, json};
@@ -12,21 +16,21 @@ use std::time::SystemTime;
 /// So many blobs, and so many sessions, are named to people; to programs all are.
 const NAMED: u64 = 100;
 
-pub(super) async fn preview(metadata: &Metadata, rules: &Rules, output: OutputFormat) -> Result<()> {
-    let mut names = Names::default();
-    let told = |foreseen: Foreseen| match output {
-        OutputFormat::Text => names.tell(&foreseen),
-        OutputFormat::Json => println!("{}", as_json(&foreseen)),
+pub(super) async fn preview(metadata: &Metadata, rules: &Rules, options: &GcOptions) -> Result<()> {
+    let (teller, mut names) = (Teller::default(), Names::default());
+    let told = |foreseen: Foreseen| match (&foreseen, options.output) {
+        (Foreseen::Kept(_), _) if !options.kept => {}
+        (_, OutputFormat::Text) => names.tell(&foreseen, &teller),
+        (_, OutputFormat::Json) => teller.tell(&as_json(&foreseen)),
     };
-    let preview = longshore_gc::preview(metadata, rules, told).await?;
-    match output {
+    let preview = teller.hear(longshore_gc::preview(metadata, rules, told)).await?;
+    match options.output {
         OutputFormat::Text => {
-            names.tell_rest();
-            tell_sums(&preview);
+            names.say_rest()?;
+            say_sums(&preview)
         }
-        OutputFormat::Json => tell_json_sums(&preview),
+        OutputFormat::Json => say_json_sums(&preview),
     }
-    Ok(())
 }
 
 /// How many were told.
@@ -37,26 +41,27 @@ struct Names {
 }
 
 impl Names {
-    fn tell(&mut self, foreseen: &Foreseen) {
+    fn tell(&mut self, foreseen: &Foreseen, teller: &Teller) {
         let count = match foreseen {
             Foreseen::Blob(_) => &mut self.blobs,
             Foreseen::Session { .. } => &mut self.sessions,
-            Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) => {
-                return println!("{}", line(foreseen));
+            Foreseen::Tag(_) | Foreseen::Manifest(_) | Foreseen::StayingManifest(_) | Foreseen::Kept(_) => {
+                return teller.tell(&line(foreseen));
             }
         };
         *count += 1;
         if *count <= NAMED {
-            println!("{}", line(foreseen));
+            teller.tell(&line(foreseen));
         }
     }
 
-    fn tell_rest(&self) {
+    fn say_rest(&self) -> Result<()> {
         for (count, what) in [(self.sessions, "uploads"), (self.blobs, "blobs")] {
             if count > NAMED {
-                println!("and {} more {what}: --output json names each", count - NAMED);
+                say(&format!("and {} more {what}: --output json names each", count - NAMED))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -74,12 +79,19 @@ fn line(foreseen: &Foreseen) -> String {
         Foreseen::StayingManifest(StayingManifest { repository, digest, until, reason, .. }) => {
             format!("stays  {repository}@{digest}  until {}: {reason}", time(*until))
         }
+        Foreseen::Kept(Kept { repository, digest, reason, .. }) => {
+            format!("kept   {repository}@{digest}  {}", why_kept(reason.as_ref()))
+        }
         Foreseen::Blob(blob) => blob_line(blob),
         Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => {
             let (what, when) = if *is_expired { ("goes ", "expired") } else { ("stays", "until") };
             format!("{what}  upload {id} to {repository}  {received} bytes  {when} {}", time(*expires_at))
         }
     }
+}
+
+fn why_kept(reason: Option<&Reason>) -> String {
+    reason.map_or_else(|| "more than what goes".to_owned(), Reason::to_string)
 }
 
 fn blob_line(blob: &GoingBlob) -> String {
@@ -94,19 +106,32 @@ fn blob_line(blob: &GoingBlob) -> String {
     format!("{what}  blob {name}  {size} bytes  {when}")
 }
 
-fn tell_sums(preview: &Preview) {
-    let Preview { repositories, freed, leased, open, waiting } = preview;
-    for (repository, share) in repositories {
-        println!("{repository}: {}", of(share));
+fn say_sums(preview: &Preview) -> Result<()> {
+    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
+    if let Some(kept) = kept_line(kept) {
+        say(&kept)?;
     }
-    println!("freed in the end: {}", of(freed));
+    for (repository, share) in repositories {
+        say(&format!("{repository}: {}", of(share)))?;
+    }
+    say(&format!("freed in the end: {}", of(freed)))?;
     if leased.blobs > 0 {
-        println!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes);
+        say(&format!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes))?;
     }
     if open.sessions > 0 {
-        println!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes);
+        say(&format!("beside these, in uploads that have time: {} uploads, {} bytes", open.sessions, open.bytes))?;
     }
-    println!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes);
+    say(&format!("condemned already: {} objects, {} bytes", waiting.count, waiting.bytes))
+}
+
+/// How many are kept by what, if any are.
+fn kept_line(kept: &KeptCounts) -> Option<String> {
+    let KeptCounts { by_tag, by_index, by_subject, by_rest } = kept;
+    let counts =
+        [(by_tag, "a tag"), (by_index, "an index"), (by_subject, "a subject"), (by_rest, "more than what goes")];
+    let parts = counts.into_iter().filter(|(count, _)| **count > 0).map(|(count, what)| format!("{count} by {what}"));
+    let parts: Vec<String> = parts.collect();
+    (!parts.is_empty()).then(|| format!("kept: {}", parts.join(", ")))
 }
 
 fn of(share: &Share) -> String {
@@ -128,6 +153,10 @@ fn as_json(foreseen: &Foreseen) -> Value {
         Foreseen::StayingManifest(StayingManifest { repository, digest, size, until, reason }) => json!({
             "kind": "manifest", "goes": false, "repository": repository.as_str(), "digest": digest.to_string(),
             "bytes": size, "until": text(*until), "why": reason.to_string(), "rule": reason.rule(),
+        }),
+        Foreseen::Kept(Kept { repository, digest, size, reason }) => json!({
+            "kind": "kept", "goes": false, "repository": repository.as_str(), "digest": digest.to_string(),
+            "bytes": size, "why": why_kept(reason.as_ref()),
         }),
         Foreseen::Blob(blob) => blob_as_json(blob),
         Foreseen::Session { session: OpenSession { id, repository, received, expires_at }, is_expired } => json!({
@@ -152,17 +181,18 @@ fn blob_as_json(blob: &GoingBlob) -> Value {
     })
 }
 
-fn tell_json_sums(preview: &Preview) {
-    let Preview { repositories, freed, leased, open, waiting } = preview;
+fn say_json_sums(preview: &Preview) -> Result<()> {
+    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
     let share = |Share { manifests, blobs, sessions, bytes }: &Share| json!({ "manifests": manifests, "blobs": blobs, "uploads": sessions, "bytes": bytes });
     for (repository, lost) in repositories {
-        println!("{}", json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }));
+        say(&json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }))?;
     }
     let sums = json!({
         "kind": "sum", "freed": share(freed),
         "leased": { "blobs": leased.blobs, "bytes": leased.bytes },
         "open": { "uploads": open.sessions, "bytes": open.bytes },
         "condemned": { "objects": waiting.count, "bytes": waiting.bytes },
+        "kept": { "tag": kept.by_tag, "index": kept.by_index, "subject": kept.by_subject, "rest": kept.by_rest },
     });
-    println!("{sums}");
+    say(&sums)
 }

@@ -2,7 +2,10 @@
 
 use super::time;
 use crate::cli::OutputFormat;
-use crate::commands::split_name;
+use crate::commands::{
+    output::{Teller, say},
+    split_name,
+};
 use anyhow::{Result, bail};
 use longshore_gc::{Reason, Rules, TagVerdict, Verdict, WhyBlob};
 use longshore_metadata::Metadata;
@@ -48,15 +51,15 @@ impl Asked<'_> {
         let Some(verdict) = found else { return Ok(false) };
         match self.output {
             OutputFormat::Text => {
-                println!("{repository}@{digest} {}", said(&verdict));
+                say(&format!("{repository}@{digest} {}", said(&verdict)))?;
                 if let Some((tag, verdict)) = tag {
-                    println!("{repository}:{tag} {}", said_of_tag(&verdict));
+                    say(&format!("{repository}:{tag} {}", said_of_tag(&verdict)))?;
                 }
             }
             OutputFormat::Json => {
                 let mut told = manifest_as_json(repository, digest, &verdict);
                 told["tag"] = tag.map(|(_, verdict)| tag_as_json(&verdict)).into();
-                println!("{told}");
+                say(&told)?;
             }
         }
         Ok(true)
@@ -68,14 +71,17 @@ impl Asked<'_> {
         let Self { metadata, rules, repository, output } = self;
         let Some(why) = longshore_gc::why_blob(metadata, repository, digest).await? else { return Ok(false) };
         match output {
-            OutputFormat::Text => println!("blob {repository}@{digest} {}", said_of_blob(&why)),
-            OutputFormat::Json => println!("{}", blob_as_json(repository, digest, &why)),
+            OutputFormat::Text => say(&format!("blob {repository}@{digest} {}", said_of_blob(&why)))?,
+            OutputFormat::Json => say(&blob_as_json(repository, digest, &why))?,
         }
+        let teller = Teller::default();
         let told = |manifest: &Digest, verdict: &Verdict| match output {
-            OutputFormat::Text => println!("needed by {repository}@{manifest}, which {}", said(verdict)),
-            OutputFormat::Json => println!("{}", manifest_as_json(repository, manifest, verdict)),
+            OutputFormat::Text => {
+                teller.tell(&format!("needed by {repository}@{manifest}, which {}", said(verdict)));
+            }
+            OutputFormat::Json => teller.tell(&manifest_as_json(repository, manifest, verdict)),
         };
-        longshore_gc::users_of_blob(metadata, rules, repository, digest, told).await?;
+        teller.hear(longshore_gc::users_of_blob(metadata, rules, repository, digest, told)).await?;
         Ok(true)
     }
 }
