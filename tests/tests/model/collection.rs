@@ -64,8 +64,8 @@ struct Deletions {
 #[derive(Debug, Clone, Copy, Default)]
 struct Gone {
     count: i64,
-    /// How many there were with them when it was first asked whether that is too many.
-    all: Option<i64>,
+    /// How many there were at most with them when a collector came to them: it counts all of them once.
+    all: i64,
 }
 
 impl Collection {
@@ -129,21 +129,29 @@ impl Collection {
         }
     }
 
-    /// A pass, or a step of one, left so many.
-    pub(crate) fn went(&mut self, now: Duration, before: Counts, after: Counts) -> Outcome {
-        if before == after {
+    /// The database counts in a window that began then: a collector may have begun it that deleted nothing.
+    pub(crate) fn counts_since(&mut self, now: Duration, began: Duration) -> Outcome {
+        let last = self.deletions.began;
+        if began == last {
             return Ok(());
         }
-        self.deletions.turn(now);
+        if began != now || (last..last + WINDOW).contains(&now) {
+            return Err(format!("a window began at {began:?}, the last one at {last:?}, now {now:?}"));
+        }
+        self.deletions = Deletions::since(now, false);
+        Ok(())
+    }
+
+    /// A pass, or a step of one, left so many.
+    pub(crate) fn went(&mut self, before: Counts, after: Counts) -> Outcome {
         let is_allowed = self.deletions.is_allowed;
         self.deletions.manifests.more(before.manifests, after.manifests, is_allowed)?;
         self.deletions.blobs.more(before.blobs, after.blobs, is_allowed)
     }
 
     /// It was stopped, while so many might go.
-    pub(crate) fn stop(&mut self, now: Duration, may_go: Counts) -> Outcome {
+    pub(crate) fn stop(&mut self, may_go: Counts) -> Outcome {
         if !self.is_stopped {
-            self.deletions.turn(now);
             let Deletions { manifests, blobs, is_allowed, .. } = self.deletions;
             let is_many = manifests.count + may_go.manifests > floor() || blobs.count + may_go.blobs > floor();
             if is_allowed || !is_many {
@@ -174,27 +182,18 @@ impl Deletions {
     fn since(now: Duration, is_allowed: bool) -> Self {
         Self { began: now, manifests: Gone::default(), blobs: Gone::default(), is_allowed }
     }
-
-    /// Begins a new window where the last has ended.
-    fn turn(&mut self, now: Duration) {
-        if now >= self.began + WINDOW || now < self.began {
-            *self = Self::since(now, false);
-        }
-    }
 }
 
 impl Gone {
     /// Some of those that were there went.
     fn more(&mut self, before: i64, after: i64, is_allowed: bool) -> Outcome {
+        self.all = self.all.max(self.count + before);
         if before == after {
             return Ok(());
         }
-        let count = self.count + before - after;
-        if count > floor() && !is_allowed {
-            let all = *self.all.get_or_insert(self.count + before);
-            if count * 100 > all * i64::from(BREAKER.percent) {
-                return Err(format!("{count} of {all} went within a day"));
-            }
+        let (count, all) = (self.count + before - after, self.all);
+        if count > floor() && !is_allowed && count * 100 > all * i64::from(BREAKER.percent) {
+            return Err(format!("{count} of {all} went within a day"));
         }
         self.count = count;
         Ok(())

@@ -10,6 +10,7 @@ use crate::{
 use longshore_gc::{Collected, Error as GcError, Halt, Step};
 use std::time::{Duration, SystemTime};
 
+const WINDOW: &str = "SELECT window_began FROM gc_state WHERE id = 1";
 const MANIFESTS: &str = "SELECT count(*) FROM manifests";
 const UNKEPT: &str = "SELECT count(*) FROM manifests WHERE untagged_since IS NOT NULL";
 const BLOBS: &str = "SELECT count(*) FROM blobs";
@@ -36,7 +37,7 @@ pub(crate) async fn act(world: &mut World, expected: &mut Expected) -> Outcome {
     let acted = world.collector(replica).act(findings).await;
     let after = counted(world).await;
     match acted {
-        Ok(_) => expected.collection.went(expected.now, before, after),
+        Ok(_) => went(world, expected, before, after).await,
         Err(GcError::TooMuch) if after == before => stopped(world, expected).await,
         Err(error) => Err(format!("{error}: {before:?} became {after:?}")),
     }
@@ -75,11 +76,11 @@ pub(crate) async fn pass(world: &World, expected: &mut Expected, replica: usize)
     match (foreseen, &passed) {
         // The store may have been told to fail.
         (Foreseen::Goes, Ok(()) | Err(GcError::Storage(_))) if collected.halt.is_none() => {
-            expected.collection.went(expected.now, before.0, after.0)
+            went(world, expected, before.0, after.0).await
         }
         // What should not have gone may be brought back: its bytes are there.
         (Foreseen::Goes, Ok(())) if is_stopped && after.1 == before.1 => {
-            expected.collection.went(expected.now, before.0, after.0)?;
+            went(world, expected, before.0, after.0).await?;
             stopped(world, expected).await
         }
         (Foreseen::Moved, Err(GcError::ClockMoved)) if after == before => Ok(()),
@@ -95,9 +96,20 @@ fn is_held(collected: &Collected, until: Duration) -> bool {
     collected.is_nothing() && collected.halt == Some(Halt::Until(SystemTime::UNIX_EPOCH + until))
 }
 
+async fn counts_since(world: &World, expected: &mut Expected) -> Outcome {
+    let began = Duration::from_micros(world.clock.count(WINDOW).await.try_into().unwrap());
+    expected.collection.counts_since(expected.now, began)
+}
+
+async fn went(world: &World, expected: &mut Expected, before: Counts, after: Counts) -> Outcome {
+    counts_since(world, expected).await?;
+    expected.collection.went(before, after)
+}
+
 async fn stopped(world: &World, expected: &mut Expected) -> Outcome {
     let may_go = Counts { manifests: world.clock.count(UNKEPT).await, blobs: world.clock.count(UNHELD).await };
-    expected.collection.stop(expected.now, may_go)
+    counts_since(world, expected).await?;
+    expected.collection.stop(may_go)
 }
 
 /// Whether a replica's collector does what there is to do. Where something holds it up a pass is made, which does nothing,
