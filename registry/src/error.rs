@@ -39,6 +39,9 @@ pub enum Error {
         /// The session.
         id: UploadId,
     },
+    /// The database has lost what a push in one request had begun.
+    #[error("the database lost what the push had begun")]
+    PushLost,
     /// Another request is writing the session.
     #[error("another request is writing upload {id}: wait for it to end, then ask for the upload's status")]
     UploadBusy {

@@ -131,7 +131,14 @@ impl Registry {
             let id = registry.begin_upload(&repository, by.as_deref(), digest.algorithm()).await?;
             let turn = registry.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
             let address = UploadAddress { repository, id, principal: by };
-            let pushed = registry.finish_large(address.clone(), digest, chunk.with_head(head)).await;
+            let pushed = match registry.finish_large(address.clone(), digest, chunk.with_head(head)).await {
+                // A database that breaks down may lose a session that is empty; its client knows of none.
+                Err(Error::UploadUnknown { id }) => match registry.ended_before(address.clone(), id, digest).await {
+                    Err(Error::UploadUnknown { .. }) => Err(Error::PushLost),
+                    ended => ended,
+                },
+                pushed => pushed,
+            };
             drop(turn);
             if pushed.is_err()
                 && let Err(error) = registry.metadata.cancel_upload(address).await

@@ -106,6 +106,7 @@ impl From<Error> for ApiError {
                 .with_detail(json!({ "manifest": by.to_string() })),
             Error::BlobTooLarge { .. } => told(ErrorCode::BlobUploadInvalid).with_status(StatusCode::PAYLOAD_TOO_LARGE),
             Error::UploadUnknown { .. } => told(ErrorCode::BlobUploadUnknown),
+            Error::PushLost => Self::unavailable(&error, "nothing was written, try again"),
             Error::UploadBusy { .. } => told(ErrorCode::BlobUploadInvalid).with_status(StatusCode::CONFLICT),
             Error::ChunkOutOfOrder { .. } => {
                 told(ErrorCode::BlobUploadInvalid).with_status(StatusCode::RANGE_NOT_SATISFIABLE)
