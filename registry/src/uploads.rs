@@ -132,11 +132,14 @@ impl Registry {
             let turn = registry.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
             let address = UploadAddress { repository, id, principal: by };
             let pushed = match registry.finish_large(address.clone(), digest, chunk.with_head(head)).await {
-                // A database that breaks down may lose a session that is empty; its client knows of none.
-                Err(Error::UploadUnknown { id }) => match registry.ended_before(address.clone(), id, digest).await {
-                    Err(Error::UploadUnknown { .. }) => Err(Error::PushLost),
-                    ended => ended,
-                },
+                // A database that breaks down may lose a session that is empty. Its client knows of none, and nobody else can
+                // have taken it.
+                Err(Error::UploadUnknown { id } | Error::UploadBusy { id }) => {
+                    match registry.ended_before(address.clone(), id, digest).await {
+                        Err(Error::UploadUnknown { .. }) => Err(Error::PushLost),
+                        ended => ended,
+                    }
+                }
                 pushed => pushed,
             };
             drop(turn);
