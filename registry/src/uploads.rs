@@ -131,17 +131,7 @@ impl Registry {
             let id = registry.begin_upload(&repository, by.as_deref(), digest.algorithm()).await?;
             let turn = registry.sessions.enter(id).ok_or(Error::UploadBusy { id })?;
             let address = UploadAddress { repository, id, principal: by };
-            let pushed = match registry.finish_large(address.clone(), digest, chunk.with_head(head)).await {
-                // A database that breaks down may lose a session that is empty. Its client knows of none, and nobody else can
-                // have taken it.
-                Err(Error::UploadUnknown { id } | Error::UploadBusy { id }) => {
-                    match registry.ended_before(address.clone(), id, digest).await {
-                        Err(Error::UploadUnknown { .. }) => Err(Error::PushLost),
-                        ended => ended,
-                    }
-                }
-                pushed => pushed,
-            };
+            let pushed = registry.finish_unnamed(address.clone(), digest, chunk.with_head(head)).await;
             drop(turn);
             if pushed.is_err()
                 && let Err(error) = registry.metadata.cancel_upload(address).await
@@ -152,6 +142,20 @@ impl Registry {
             pushed
         }))
         .await
+    }
+
+    /// Ends the session of a push in one request, whose client knows of no session. A database that breaks down may lose one
+    /// that is empty, and nobody else can have taken it.
+    async fn finish_unnamed(&self, address: UploadAddress, digest: Digest, chunk: Chunk) -> Result<()> {
+        match self.finish_large(address.clone(), digest, chunk).await {
+            Err(Error::UploadUnknown { id } | Error::UploadBusy { id }) => {
+                self.ended_before(address, id, digest).await.map_err(|error| match error {
+                    Error::UploadUnknown { .. } => Error::PushLost,
+                    error => error,
+                })
+            }
+            pushed => pushed,
+        }
     }
 
     async fn put_small_blob(&self, repository: RepositoryName, declared: Digest, content: Vec<u8>) -> Result<()> {

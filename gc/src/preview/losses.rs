@@ -107,17 +107,12 @@ impl Losses {
         rules: &Rules,
         account: &mut Account<F>,
     ) -> Result<(), Error> {
-        let mut after = Review::FIRST;
-        loop {
-            let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
-            let Some((last, _)) = page.found.last() else { return Ok(()) };
-            after = *last;
-            for (review, facts) in page.found {
-                if let Some(facts) = facts.filter(|_| !self.seen.contains(&review.thing())) {
-                    self.review(review.thing(), facts, (rules, page.now), account);
-                }
+        each_waiting(metadata, |manifest, facts, now| {
+            if !self.seen.contains(&manifest) {
+                self.review(manifest, facts, (rules, now), account);
             }
-        }
+        })
+        .await
     }
 
     fn review<F: FnMut(Foreseen)>(
@@ -171,26 +166,41 @@ impl Losses {
         rules: &Rules,
         account: &mut Account<F>,
     ) -> Result<(), Error> {
-        let mut after = Review::FIRST;
-        loop {
-            let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
-            let Some((last, _)) = page.found.last() else { return Ok(()) };
-            after = *last;
-            for (review, facts) in page.found {
-                let manifest = review.thing();
-                let Some(facts) = facts.filter(|_| !self.seen.contains(&manifest)) else { continue };
-                let Verdict::Kept(reason) = verdict::of_manifest(Some(&facts), rules, page.now) else { continue };
+        each_waiting(metadata, |manifest, facts, now| {
+            if self.seen.contains(&manifest) {
+                return;
+            }
+            if let Verdict::Kept(reason) = verdict::of_manifest(Some(&facts), rules, now) {
                 let ManifestFacts { repository, digest, size, .. } = facts;
                 let reason = Some(reason).filter(|_| !self.keepers.contains_key(&manifest));
                 account.keep_manifest(Kept { repository, digest, size, reason });
             }
-        }
+        })
+        .await
     }
 
     fn lose<F: FnMut(Foreseen)>(&mut self, manifest: Review, told: GoingManifest, account: &mut Account<F>) {
         if self.seen.insert(manifest) {
             account.lose_manifest(told);
             self.all.push(manifest);
+        }
+    }
+}
+
+/// Looks at each manifest that waits in the queue, due or not, with what is known of it and the time at which it was read.
+async fn each_waiting(
+    metadata: &Metadata,
+    mut look: impl FnMut(Review, ManifestFacts, SystemTime),
+) -> Result<(), Error> {
+    let mut after = Review::FIRST;
+    loop {
+        let page = metadata.review_manifests(ReviewPage { after, only_due: false, limit: PAGE }).await?;
+        let Some((last, _)) = page.found.last() else { return Ok(()) };
+        after = *last;
+        for (review, facts) in page.found {
+            if let Some(facts) = facts {
+                look(review.thing(), facts, page.now);
+            }
         }
     }
 }

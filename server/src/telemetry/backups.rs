@@ -5,7 +5,7 @@ use longshore_gc::newest_backup;
 use longshore_storage::Storage;
 use prometheus_client::{metrics::gauge::Gauge, registry::Registry};
 
-/// The number of backups in the store.
+/// When the newest backup in the store was taken.
 #[derive(Debug, Default)]
 pub(super) struct BackupMetrics {
     newest: Gauge,

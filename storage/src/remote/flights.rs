@@ -64,6 +64,14 @@ impl Flights {
         timeout_at(until, self.turns.acquire()).await.ok()?.ok()
     }
 
+    /// Drops all of an object from memory and from the disk.
+    pub(super) async fn forget(&self, key: &ObjectKey, size: u64) {
+        self.hot.forget(key, size).await;
+        if let Some(disk) = &self.disk {
+            disk.forget(key, size);
+        }
+    }
+
     /// Whether as much is asked of the store as may be.
     fn is_busy(&self) -> bool {
         self.turns.available_permits() == 0

@@ -248,10 +248,7 @@ impl RemoteStore {
             }
         }
         self.backend.delete(key).await?;
-        self.hot.forget(key, size).await;
-        if let Some(disk) = &self.disk {
-            disk.forget(key, size);
-        }
+        self.flights.forget(key, size).await;
         Ok(())
     }
 
@@ -260,10 +257,7 @@ impl RemoteStore {
         let keys: Vec<_> = objects.iter().map(|(key, _)| key.clone()).collect();
         self.backend.delete_all(&keys).await?;
         for (key, size) in objects {
-            self.hot.forget(key, *size).await;
-            if let Some(disk) = &self.disk {
-                disk.forget(key, *size);
-            }
+            self.flights.forget(key, *size).await;
         }
         Ok(())
     }

@@ -210,10 +210,7 @@ impl Flights {
         }
         self.verified.damaged.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%key, %digest, "what the caches held of an object is damaged: it is dropped, and fetched again");
-        self.hot.forget(key, size).await;
-        if let Some(disk) = &self.disk {
-            disk.forget(key, size);
-        }
+        self.forget(key, size).await;
         self.let_go(key, size);
         Err(Unverified::Damaged)
     }
