@@ -11,8 +11,8 @@ use crate::garbage::{NO_BREAKER, went};
 use crate::orders::{begin_blocked, hold, without_waiting};
 use futures_util::future::join_all;
 use longshore_metadata::{
-    BlobContent, CommitOutcome, CondemnedGrant, DeleteOutcome, Deleted, GarbageOutcome, Metadata, MountOutcome,
-    PutManifest, PutManifestOutcome, Result, Review,
+    BlobContent, CommitOutcome, CommitUpload, CondemnedGrant, DeleteOutcome, Deleted, GarbageOutcome, Metadata,
+    MountOutcome, PutManifest, PutManifestOutcome, Result, Review,
 };
 use longshore_oci::Digest;
 use tokio::task::JoinHandle;
@@ -202,15 +202,22 @@ async fn race_03_a_blob_that_is_being_mounted_is_passed_over() {
     assert!(has_blob(&database, "target", &digest).await);
 }
 
+/// A blob that nobody holds any more and that is due, an upload of the same bytes that is about to end, and the review.
+async fn pushed_again(database: &Database) -> (Digest, CommitUpload, Vec<Review>) {
+    let digest = database.upload_blob("old", "objects/1", "layer").await;
+    delete_blob(database, "old", &digest).await;
+    let commit = database.attached_upload("app", "objects/2", "layer").await;
+    database.advance(REVIEW_DELAY).await;
+    let reviews = blob_reviews(database).await;
+    assert_eq!(reviews.len(), 1);
+    (digest, commit, reviews)
+}
+
 /// Fails where a push takes the row of a blob that is going, or the new bytes stand under the condemned key.
 #[tokio::test]
 async fn race_04_a_push_that_meets_the_delete_of_its_digest_has_bytes_of_its_own() {
     let database = Database::postgres().await;
-    let digest = database.upload_blob("old", "objects/1", "layer").await;
-    delete_blob(&database, "old", &digest).await;
-    let commit = database.attached_upload("app", "objects/2", "layer").await;
-    database.advance(REVIEW_DELAY).await;
-    let reviews = blob_reviews(&database).await;
+    let (digest, commit, reviews) = pushed_again(&database).await;
     let gate = hold(&database, REVIEW_OF_BLOB).await;
     let metadata = database.metadata.clone();
     let collecting = async move { metadata.delete_unheld_blobs(reviews, NO_BREAKER).await };
@@ -230,12 +237,7 @@ async fn race_04_a_push_that_meets_the_delete_of_its_digest_has_bytes_of_its_own
 #[tokio::test]
 async fn race_04_a_blob_that_is_being_pushed_again_is_passed_over() {
     let database = Database::postgres().await;
-    let digest = database.upload_blob("old", "objects/1", "layer").await;
-    delete_blob(&database, "old", &digest).await;
-    let commit = database.attached_upload("app", "objects/2", "layer").await;
-    database.advance(REVIEW_DELAY).await;
-    let reviews = blob_reviews(&database).await;
-    assert_eq!(reviews.len(), 1);
+    let (digest, commit, reviews) = pushed_again(&database).await;
     let gate = hold(&database, "SELECT FROM repositories WHERE name = 'app' FOR UPDATE").await;
     let metadata = database.metadata.clone();
     let committing = begin_blocked(&database, async move { metadata.commit_upload(commit).await }).await;
@@ -250,12 +252,7 @@ async fn race_04_a_blob_that_is_being_pushed_again_is_passed_over() {
 #[tokio::test]
 async fn race_04_a_push_does_not_wait_for_a_collector_that_waits_for_another() {
     let database = Database::postgres().await;
-    let digest = database.upload_blob("old", "objects/1", "layer").await;
-    delete_blob(&database, "old", &digest).await;
-    let commit = database.attached_upload("app", "objects/2", "layer").await;
-    database.advance(REVIEW_DELAY).await;
-    let reviews = blob_reviews(&database).await;
-    assert_eq!(reviews.len(), 1);
+    let (digest, commit, reviews) = pushed_again(&database).await;
     let gate = hold(&database, TURN).await;
     let metadata = database.metadata.clone();
     let collecting = async move { metadata.delete_unheld_blobs(reviews, NO_BREAKER).await };
