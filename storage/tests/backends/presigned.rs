@@ -1,9 +1,16 @@
 //! URLs by which others read an object: what they can do, and all that they cannot.
 
-use super::{azure_settings, azurite, bytes, gcs_settings, minio, on_yours, read, s3_settings};
+use crate::{
+    bytes,
+    minio::{minio, s3_settings},
+    read,
+    startup::on_yours,
+    stores::{azure_settings, azurite, gcs_settings},
+};
 use longshore_config::{Azure, Gcs, Settings, Sources};
 use longshore_storage::{Backend, ObjectKey, Storage, azure_backend, gcs_backend, memory_backend, s3_backend};
 use longshore_tests::{
+    azurite,
     minio::Minio,
     programs::{run, run_refused},
     proxy::Proxy,

@@ -2,11 +2,16 @@
 //! recognised, and what was refused is not taken for done, whatever the status of the answer says.
 
 use crate::{
-    bytes, read,
-    stores::{failing_s3, gcs, gcs_server},
+    bytes,
+    minio::s3_settings,
+    read,
+    startup::serve,
+    stores::{failing_s3, gcs, gcs_server, gcs_settings},
 };
+use futures_util::TryStreamExt;
+use longshore_config::S3;
 use longshore_oci::{Algorithm, Digest};
-use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore};
+use longshore_storage::{Backend, BegunUpload, BlobHasher, Error, ObjectKey, RemoteStore, gcs_backend, s3_backend};
 use longshore_tests::middleman::{Fault, Faults};
 use std::sync::Arc;
 
@@ -155,4 +160,44 @@ async fn objects_whose_delete_failed_behind_a_good_status_are_not_taken_for_dele
     for key in &keys {
         assert!(matches!(backend.size(key).await, Err(Error::Lost { .. })));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_is_not_lost_because_something_is_not_found() {
+    let nowhere = S3 { bucket: "no-such-bucket".to_owned(), ..s3_settings() };
+    let astray = S3 { endpoint: Some(format!("http://{}", serve("404 Not Found", "{}".to_owned()))), ..s3_settings() };
+    for (settings, reason) in [(nowhere, "NoSuchBucket"), (astray, "404")] {
+        let (backend, key) = (s3_backend(&settings, None).unwrap(), ObjectKey::random());
+        let part = backend.put_part(&key, "upload", 0, vec![bytes(10, 14)]).await.unwrap_err();
+        let completed = backend.complete(&key, "upload", vec![(0, "part".to_owned())]).await.unwrap_err();
+        for error in [part, completed] {
+            assert!(matches!(&error, Error::Backend { reason: told, .. } if told.contains(reason)), "{error}");
+        }
+    }
+}
+
+const FIRST_PAGE: &str = "200 OK\r\n\r\n<ListMultipartUploadsResult><KeyMarker></KeyMarker><NextKeyMarker>p/objects/b</NextKeyMarker>\
+    <NextUploadIdMarker>second</NextUploadIdMarker><IsTruncated>true</IsTruncated>\
+    <Upload><Key>p/objects/01800000000070008000000000000001</Key><UploadId>first</UploadId></Upload>\
+    <Upload><Key>p/objects/b</Key><UploadId>second</UploadId></Upload></ListMultipartUploadsResult>";
+const LAST_PAGE: &str = "200 OK\r\n\r\n<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>\
+    <Upload><Key>p/objects/01800000000070008000000000000002</Key><UploadId>third</UploadId></Upload>\
+    </ListMultipartUploadsResult>";
+
+/// What stands in for Google tells the uploads of whole keys only, so this is what Google would say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_uploads_are_listed_page_by_page() {
+    let settings = gcs_settings().await;
+    let (faults, backend) = (gcs_server().await.faults(), gcs_backend(&settings).unwrap());
+    let prefix = format!("prefix={}%2Fobjects%2F", settings.prefix);
+    let first = ["GET", "uploads=", prefix.as_str()];
+    let last = ["GET", prefix.as_str(), "&key-marker=p%2Fobjects%2Fb&upload-id-marker=second"];
+    faults.fail(&first, &[Fault::Refused(FIRST_PAGE)]);
+    faults.fail(&last, &[Fault::Refused(LAST_PAGE)]);
+    let listed: Vec<BegunUpload> = backend.list_uploads().try_collect().await.unwrap();
+    faults.assert_failed(&first);
+    faults.assert_failed(&last);
+    let listed: Vec<_> = listed.iter().map(|upload| (upload.key.to_string(), upload.name.as_str())).collect();
+    let key = |last| format!("objects/0180000000007000800000000000000{last}");
+    assert_eq!(listed, [(key(1), "first"), (key(2), "third")], "what else lies there is not ours");
 }

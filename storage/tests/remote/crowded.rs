@@ -47,6 +47,7 @@ async fn who_joins_a_fetch_that_has_waited_for_long_waits_as_long_as_all() {
     let (other, key) = (backend.object(SIZE).await, backend.object(SIZE).await);
     let _held = stuck(&store, &other, 16).await;
     let late = async {
+        // By the clock of the test, as below: that moves on at once where nobody has anything to do.
         tokio::time::sleep(SECOND * 7).await;
         let begun = Instant::now();
         (all_of(&store, &key).await.begin().await.is_err(), begun.elapsed().as_secs())
@@ -63,6 +64,7 @@ async fn who_has_begun_to_answer_waits_longer() {
     let mut stream = all_of(&store, &key).await.begin().await.unwrap();
     let first = stream.try_next().await.unwrap().unwrap();
     let (rest, ()) = tokio::join!(stream.try_collect::<Vec<_>>(), async {
+        // Of the clock of the test: longer than a reader has before its first byte, shorter than later.
         tokio::time::sleep(SECOND * 20).await;
         drop((held, first));
     });

@@ -139,6 +139,7 @@ impl Faulty {
         let slow = bytes.then(move |byte| {
             let read = read.clone();
             async move {
+                // The slowness itself, by the clock of the test.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 read.fetch_add(1, Ordering::Relaxed);
                 byte
