@@ -23,6 +23,8 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// In bytes: 1 KiB a second. A line of 2 Mbit/s has more for each of the 128 requests that it may be shared by.
 const TRICKLE: u64 = 20 * 1024;
+/// What nobody waits for any more goes on for so long: it may be wanted soon, or be worth caching.
+const UNWANTED: Duration = Duration::from_secs(20);
 /// So often, as long as no more than that comes, and with such pauses.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -51,14 +53,24 @@ struct Coming {
     senders: VecDeque<watch::Sender<Landing>>,
     charges: VecDeque<Charge>,
     filling: Vec<u8>,
+    /// Since when nobody reads the object.
+    unwanted: Option<Instant>,
     /// Asked before the store, until it does not give what it should have.
     disk: Option<DiskCache>,
 }
 
 impl Coming {
     fn new(held: Held, number: u64, senders: Vec<watch::Sender<Landing>>, charges: Vec<Charge>) -> Self {
-        let disk = held.flights.disk.clone();
-        Self { held, number, senders: senders.into(), charges: charges.into(), filling: Vec::new(), disk }
+        let disk = held.disk().cloned();
+        Self {
+            held,
+            number,
+            senders: senders.into(),
+            charges: charges.into(),
+            filling: Vec::new(),
+            unwanted: None,
+            disk,
+        }
     }
 
     /// Fetches them once there is memory for them: what is on the disk from there, the rest in one request, or more where it
@@ -145,8 +157,20 @@ impl Coming {
         let mut answer = Answer::new(pieces);
         while let Some(piece) = answer.next(&self.held.key).await? {
             self.take(&piece).await?;
+            if self.is_given_up() {
+                return Err(failed(&self.held.key, "nobody waits for it any more"));
+            }
         }
         if self.position() >= end { Ok(()) } else { Err(failed(&self.held.key, "its answer broke off")) }
+    }
+
+    /// Whether nobody has read the object for so long that what is slow to come is not worth its memory and its turn.
+    fn is_given_up(&mut self) -> bool {
+        if self.held.is_wanted() {
+            self.unwanted = None;
+            return false;
+        }
+        self.unwanted.get_or_insert_with(Instant::now).elapsed() >= UNWANTED
     }
 
     async fn take(&mut self, mut piece: &[u8]) -> Result<(), Error> {
@@ -167,7 +191,7 @@ impl Coming {
                 return Err(failed(&self.held.key, "it came damaged"));
             }
             if let Some(bytes) = self.land().await
-                && let Some(disk) = &self.held.flights.disk
+                && let Some(disk) = self.held.disk()
             {
                 disk.offer(&self.held.key, self.number - 1, self.held.size, &bytes);
             }
@@ -175,9 +199,11 @@ impl Coming {
         Ok(())
     }
 
-    /// Whether a segment that has come is what it must be, as far as that is known.
+    /// Whether a segment that has come is what it must be, as far as that is known. Who passes the caches by wants what the
+    /// store has, whatever it is.
     async fn is_right(&self) -> bool {
-        self.held.flights.verified.is_right(&self.held.key, self.number, &self.filling).await
+        let verified = &self.held.flights.verified;
+        self.held.is_straight || verified.is_right(&self.held.key, self.number, &self.filling).await
     }
 
     /// Hands a whole segment to all who wait for it.
@@ -271,13 +297,21 @@ mod tests {
         RemoteStore,
         hot::SEGMENT as MIB,
         memory_backend,
-        remote::{flight::Step, flights::Seat},
+        remote::{
+            flight::Step,
+            flights::{Route, Seat},
+        },
     };
 
     /// A reader of an object of so many segments.
     fn seat(segments: u64) -> Seat {
         let store = RemoteStore::new(memory_backend(), 64 * MIB, 0);
-        store.flights.join(&ObjectKey::random(), segments * MIB, &(0..segments * MIB), false)
+        store.flights.join(
+            &ObjectKey::random(),
+            segments * MIB,
+            &(0..segments * MIB),
+            Route::Cached { is_admitted: false },
+        )
     }
 
     #[tokio::test]

@@ -57,6 +57,8 @@ pub(super) enum Landing {
 pub(super) struct Flight {
     pub(super) key: ObjectKey,
     pub(super) size: u64,
+    /// Whether its bytes pass the caches by: those that read an object in this way, and those that do not, share nothing.
+    pub(super) is_straight: bool,
     state: Mutex<State>,
 }
 
@@ -96,10 +98,10 @@ pub(super) struct Spare {
 }
 
 impl Flight {
-    pub(super) fn new(key: ObjectKey, size: u64) -> Self {
+    pub(super) fn new(key: ObjectKey, size: u64, is_straight: bool) -> Self {
         let state =
             State { slots: BTreeMap::new(), readers: Readers::default(), ahead: AHEAD_AT_FIRST, is_admitted: false };
-        Self { key, size, state: Mutex::new(state) }
+        Self { key, size, is_straight, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -284,7 +286,7 @@ mod tests {
     const SLOW: Duration = Duration::from_secs(1);
 
     fn flight(segments: u64) -> Flight {
-        Flight::new(ObjectKey::random(), segments * MIB)
+        Flight::new(ObjectKey::random(), segments * MIB, false)
     }
 
     fn all(flight: &Flight) -> u64 {

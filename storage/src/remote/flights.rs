@@ -41,8 +41,24 @@ pub(crate) struct Flights {
     flights: Mutex<HashMap<Name, Known>>,
 }
 
-/// Whoever reads one range only ([`super::RemoteStore::read`]) does not know the object's size, but a smaller one.
-type Name = (ObjectKey, u64);
+/// By which way a reader gets what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// From the store and nowhere else, and into no cache.
+    Straight,
+    /// From the caches as far as they hold it, and into them: into memory where the object is admitted there.
+    Cached { is_admitted: bool },
+}
+
+impl Route {
+    pub(super) fn is_admitted(self) -> bool {
+        self == Self::Cached { is_admitted: true }
+    }
+}
+
+/// What those who read together have in common: the object, its size, and whether they pass the caches by. Whoever reads one
+/// range only ([`super::RemoteStore::read`]) does not know the object's size, but a smaller one.
+type Name = (ObjectKey, u64, bool);
 
 #[derive(Debug)]
 struct Known {
@@ -97,23 +113,24 @@ impl Flights {
         self.flights().values().map(|known| known.flight.clone()).collect()
     }
 
-    /// Lets go of what is held of an object for those who read it now.
+    /// Lets go of what is held of an object for those who read it now by way of the caches.
     pub(super) fn let_go(&self, key: &ObjectKey, size: u64) {
-        if let Some(known) = self.flights().get(&(key.clone(), size)) {
+        if let Some(known) = self.flights().get(&(key.clone(), size, false)) {
             known.flight.let_go_of_all();
         }
     }
 
     /// Joins those who read the object.
-    pub(super) fn join(self: &Arc<Self>, key: &ObjectKey, size: u64, bytes: &Range<u64>, is_admitted: bool) -> Seat {
+    pub(super) fn join(self: &Arc<Self>, key: &ObjectKey, size: u64, bytes: &Range<u64>, route: Route) -> Seat {
+        let is_straight = route == Route::Straight;
         let mut flights = self.flights();
         let known = flights
-            .entry((key.clone(), size))
-            .or_insert_with(|| Known { flight: Arc::new(Flight::new(key.clone(), size)), holders: 0 });
+            .entry((key.clone(), size, is_straight))
+            .or_insert_with(|| Known { flight: Arc::new(Flight::new(key.clone(), size, is_straight)), holders: 0 });
         known.holders += 1;
         let held = Held { flight: known.flight.clone(), flights: self.clone() };
         drop(flights);
-        let reader = held.join(bytes, is_admitted);
+        let reader = held.join(bytes, route.is_admitted());
         Seat { held, reader }
     }
 }
@@ -127,7 +144,12 @@ pub(super) struct Held {
 
 impl Held {
     fn name(&self) -> Name {
-        (self.flight.key.clone(), self.flight.size)
+        (self.flight.key.clone(), self.flight.size, self.flight.is_straight)
+    }
+
+    /// The disk cache, where there is one and it is not passed by.
+    pub(super) fn disk(&self) -> Option<&DiskCache> {
+        self.flights.disk.as_ref().filter(|_| !self.flight.is_straight)
     }
 }
 

@@ -52,8 +52,9 @@ pub(crate) use patience::Patience;
 use budget::UploadMemory;
 use counted::Counted;
 use disk::DiskCache;
-use flights::Flights;
+use flights::{Flights, Route};
 use tail::Check;
+use verify::Claim;
 
 use crate::{
     BlobHasher, Delivery, DocumentName, Error, HotUsage, ObjectKey, ObjectReader, ObjectStream, Result,
@@ -76,9 +77,6 @@ pub struct RemoteStore {
     requests: Arc<Counted>,
     hot: HotSegments,
     flights: Arc<Flights>,
-    /// Reads that neither come from a cache nor go into one.
-    straight: Arc<Flights>,
-    disk: Option<DiskCache>,
     memory: Arc<UploadMemory>,
 }
 
@@ -92,8 +90,6 @@ impl RemoteStore {
         let backend: Arc<dyn Backend> = requests.clone();
         Self {
             flights: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
-            straight: Arc::new(Flights::new(backend.clone(), hot.clone(), None)),
-            disk: None,
             backend,
             requests,
             hot,
@@ -109,8 +105,7 @@ impl RemoteStore {
     /// than the cache.
     pub fn with_disk_cache(mut self, folder: &Path, size: u64) -> Result<Self> {
         let disk = DiskCache::open(folder, size, self.hot.usage().capacity)?;
-        self.flights = Arc::new(Flights::new(self.backend.clone(), self.hot.clone(), Some(disk.clone())));
-        self.disk = Some(disk);
+        self.flights = Arc::new(Flights::new(self.backend.clone(), self.hot.clone(), Some(disk)));
         Ok(self)
     }
 
@@ -171,33 +166,24 @@ impl RemoteStore {
 
     /// A reader of an object; `size` is what the database has recorded. Nothing is asked of the store yet.
     pub async fn open_object(&self, key: &ObjectKey, size: u64) -> ObjectReader {
-        self.open(&self.flights, key, size, self.hot.admits(key, size), Duration::ZERO)
+        self.open(key, size, Route::Cached { is_admitted: self.hot.admits(key, size) }, Duration::ZERO)
     }
 
     /// The same for an object of this digest: what comes from the caches was hashed, once.
     pub async fn open_verified(&self, key: &ObjectKey, size: u64, digest: &Digest) -> ObjectReader {
-        let (is_admitted, began) = (self.hot.admits(key, size), Instant::now());
-        if self.flights.may_use_caches(key, size, digest, is_admitted).await {
-            self.open(&self.flights, key, size, is_admitted, began.elapsed())
-        } else {
-            self.open(&self.straight, key, size, false, began.elapsed())
-        }
+        let began = Instant::now();
+        let claim = Claim { key: key.clone(), size, digest: *digest, is_admitted: self.hot.admits(key, size) };
+        let route = self.flights.route(&claim).await;
+        self.open(key, size, route, began.elapsed())
     }
 
     /// Reads one range of an object from the store itself, past all caches.
     pub fn read(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> ObjectStream {
-        self.open(&self.straight, key, range.end, false, Duration::ZERO).range(range, Delivery::Copied)
+        self.open(key, range.end, Route::Straight, Duration::ZERO).range(range, Delivery::Copied)
     }
 
-    fn open(
-        &self,
-        flights: &Arc<Flights>,
-        key: &ObjectKey,
-        size: u64,
-        is_admitted: bool,
-        waited: Duration,
-    ) -> ObjectReader {
-        let object = RemoteObject::new(flights.clone(), key.clone(), size, is_admitted, waited);
+    fn open(&self, key: &ObjectKey, size: u64, route: Route, waited: Duration) -> ObjectReader {
+        let object = RemoteObject::new(self.flights.clone(), key.clone(), size, route, waited);
         ObjectReader::of_remote(object, size, self.hot.clone())
     }
 
@@ -216,7 +202,7 @@ impl RemoteStore {
 
     /// What is kept on the disk of what was read; none where there is no such cache.
     pub fn disk_usage(&self) -> Option<DiskUsage> {
-        self.disk.as_ref().map(DiskCache::usage)
+        self.flights.disk.as_ref().map(DiskCache::usage)
     }
 
     /// What was found out of objects in memory and on the disk.
@@ -226,7 +212,7 @@ impl RemoteStore {
 
     /// Waits until the disk cache has looked through its folder and written all that it was given.
     pub async fn settle_disk(&self) {
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &self.flights.disk {
             disk.settle().await;
         }
     }

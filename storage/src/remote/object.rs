@@ -4,7 +4,7 @@
 use super::{
     fetch::{self, Answer},
     flight::{Failure, Landed, Landing, Step},
-    flights::{Flights, Seat},
+    flights::{Flights, Route, Seat},
     patience::{Deadlines, Patience},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) struct RemoteObject {
     flights: Arc<Flights>,
     key: ObjectKey,
     size: u64,
-    is_admitted: bool,
+    route: Route,
     /// How long its reader has waited until it was opened.
     waited: Duration,
     /// The segment in which the last range ended, unless that was its end: the next range may begin in it, as those of a client do
@@ -45,8 +45,8 @@ pub(crate) struct RemoteObject {
 }
 
 impl RemoteObject {
-    pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, is_admitted: bool, waited: Duration) -> Self {
-        Self { flights, key, size, is_admitted, waited, last: Arc::default() }
+    pub(super) fn new(flights: Arc<Flights>, key: ObjectKey, size: u64, route: Route, waited: Duration) -> Self {
+        Self { flights, key, size, route, waited, last: Arc::default() }
     }
 
     /// The segment, where the last range ended in it.
@@ -81,7 +81,7 @@ impl RemoteObject {
         if let Some(seat) = &seat {
             seat.arrive(number);
         }
-        if self.is_admitted
+        if self.route.is_admitted()
             && let Some(bytes) = self.flights.hot.get(&self.key, number).await
         {
             if seat.is_none()
@@ -96,7 +96,7 @@ impl RemoteObject {
             self.leave_over(number, &bytes, &range);
             return Ok(self.give(part(&bytes, self.start(number), &range), &range, seat));
         }
-        let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.is_admitted));
+        let seat = seat.unwrap_or_else(|| self.flights.join(&self.key, self.size, &range, self.route));
         let bytes = timeout(LONGEST, self.fetched(&seat, number, &range, patience.deadlines(self.waited))).await;
         let bytes = bytes.map_err(|_| self.failed("nothing of it came for a minute"))??;
         Ok(self.give(bytes, &range, Some(seat)))

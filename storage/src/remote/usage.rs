@@ -32,19 +32,18 @@ impl RemoteStore {
     /// What was asked of the store, and what its bytes take on their way.
     pub fn usage(&self) -> StoreUsage {
         let (read_bytes, written_bytes) = self.requests.counts().bytes();
-        let hedges = [&self.flights, &self.straight].map(|flights| flights.first_byte.hedges());
-        let memory = self.memory.usage();
+        let (hedges, memory) = (self.flights.first_byte.hedges(), self.memory.usage());
         StoreUsage {
             operations: self.requests.counts().operations(),
             retries: self.backend.retries(),
-            hedges: hedges.iter().map(|hedges| hedges.sent).sum(),
-            hedges_won: hedges.iter().map(|hedges| hedges.won).sum(),
+            hedges: hedges.sent,
+            hedges_won: hedges.won,
             read_bytes,
             written_bytes,
             upload_memory: memory.bytes,
             upload_memory_capacity: memory.capacity,
             refused_uploads: memory.refused,
-            refused_downloads: self.flights.refused() + self.straight.refused(),
+            refused_downloads: self.flights.refused(),
         }
     }
 }

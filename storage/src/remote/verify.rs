@@ -8,7 +8,11 @@
 //! From then on its segments are known by their checksums, which cost next to nothing: one that is fetched anew is let in, and
 //! handed on, if it is the same.
 
-use super::{RemoteObject, flights::Flights, share::Share};
+use super::{
+    RemoteObject,
+    flights::{Flights, Route},
+    share::Share,
+};
 use crate::{
     BlobHasher, Delivery, Error, ObjectKey, ObjectReader,
     hot::{SEGMENT, segment},
@@ -75,6 +79,17 @@ pub(super) struct Verified {
     damaged: AtomicU64,
 }
 
+/// An object, and what it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Claim {
+    pub(super) key: ObjectKey,
+    /// In bytes.
+    pub(super) size: u64,
+    pub(super) digest: Digest,
+    /// Whether it may be kept in memory.
+    pub(super) is_admitted: bool,
+}
+
 /// Why an object was not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unverified {
@@ -126,80 +141,66 @@ impl Verified {
 }
 
 impl Flights {
-    /// Whether a reader of this object may be given what the caches hold of it. Waits until it was hashed where all of it
-    /// is there: what is damaged is dropped, and there is nothing to be given. False where that takes long.
-    pub(super) async fn may_use_caches(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        size: u64,
-        digest: &Digest,
-        is_admitted: bool,
-    ) -> bool {
-        let is_in_none = !is_admitted && self.disk.is_none();
-        if is_in_none || self.verified.checksums.get(key).await.is_some() {
+    /// By which way a reader gets this object: by that of the caches once what they hold was hashed, for which it waits where
+    /// all of it is there. What is damaged is dropped, and is fetched anew. From the store where that takes long.
+    pub(super) async fn route(self: &Arc<Self>, claim: &Claim) -> Route {
+        if self.may_use_caches(claim).await {
+            Route::Cached { is_admitted: claim.is_admitted }
+        } else {
+            Route::Straight
+        }
+    }
+
+    async fn may_use_caches(self: &Arc<Self>, claim: &Claim) -> bool {
+        let is_in_none = !claim.is_admitted && self.disk.is_none();
+        if is_in_none || self.verified.checksums.get(&claim.key).await.is_some() {
             return true;
         }
-        match self.share(key, size) {
+        match self.share(&claim.key, claim.size) {
             Share::Less => true,
             Share::Half => {
                 if let Ok(turn) = self.verified.beside.clone().try_acquire_owned() {
-                    drop(self.begin(key, size, digest, is_admitted, Some(turn)));
+                    drop(self.begin(claim, Some(turn)));
                 }
                 true
             }
-            Share::All => {
-                let hashed = self.begin(key, size, digest, is_admitted, None);
-                timeout(patience(size), hashed).await.unwrap_or(false)
-            }
+            Share::All => timeout(patience(claim.size), self.begin(claim, None)).await.unwrap_or(false),
         }
     }
 
     /// Hashes an object, unless that was begun: in a task of its own, as whoever hangs up or waits no longer leaves it to those
     /// who come later. Where no turn is given it waits for one.
-    fn begin(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        size: u64,
-        digest: &Digest,
-        is_admitted: bool,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> Hashed {
+    fn begin(self: &Arc<Self>, claim: &Claim, turn: Option<OwnedSemaphorePermit>) -> Hashed {
         let mut begun = self.verified.begun();
-        if let Some(hashed) = begun.get(key) {
+        if let Some(hashed) = begun.get(&claim.key) {
             return hashed.clone();
         }
-        let (flights, name, digest) = (self.clone(), key.clone(), *digest);
+        let (flights, claimed) = (self.clone(), claim.clone());
         let hashing = tokio::spawn(async move {
-            let hash = flights.hash(&name, size, &digest, is_admitted, turn);
+            let hash = flights.hash(&claimed, turn);
             // Whatever becomes of it, the next reader may try again.
             let may_use = AssertUnwindSafe(hash).catch_unwind().await.unwrap_or(Err(Unverified::Unread));
-            flights.verified.begun().remove(&name);
+            flights.verified.begun().remove(&claimed.key);
             may_use != Err(Unverified::Unread)
         });
         let hashed = hashing.map(|may_use| may_use.unwrap_or(false)).boxed().shared();
-        begun.insert(key.clone(), hashed.clone());
+        begun.insert(claim.key.clone(), hashed.clone());
         hashed
     }
 
     /// Reads all of an object as its readers do, hashes it, and remembers its checksums.
-    async fn hash(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        size: u64,
-        digest: &Digest,
-        is_admitted: bool,
-        turn: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Unverified> {
+    async fn hash(self: &Arc<Self>, claim: &Claim, turn: Option<OwnedSemaphorePermit>) -> Result<(), Unverified> {
+        let Claim { key, size, digest, .. } = claim;
         let turns = self.verified.turns.clone();
         let _turn = match turn {
             // One segment is hashed sooner than the store would answer.
-            None if size > SEGMENT => Some(turns.acquire_owned().await.map_err(|_| Unverified::Unread)?),
+            None if *size > SEGMENT => Some(turns.acquire_owned().await.map_err(|_| Unverified::Unread)?),
             turn => turn,
         };
         if self.verified.checksums.contains_key(key) {
             return Ok(());
         }
-        let (hasher, checksums) = self.hash_all(key, size, digest, is_admitted).await.map_err(|error| {
+        let (hasher, checksums) = self.hash_all(claim).await.map_err(|error| {
             tracing::debug!(%key, %error, "what the caches hold of an object could not be verified");
             Unverified::Unread
         })?;
@@ -210,21 +211,17 @@ impl Flights {
         }
         self.verified.damaged.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%key, %digest, "what the caches held of an object is damaged: it is dropped, and fetched again");
-        self.forget(key, size).await;
-        self.let_go(key, size);
+        self.forget(key, *size).await;
+        self.let_go(key, *size);
         Err(Unverified::Damaged)
     }
 
-    async fn hash_all(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        size: u64,
-        digest: &Digest,
-        is_admitted: bool,
-    ) -> Result<(BlobHasher, Vec<u64>), Error> {
-        let object = RemoteObject::new(self.clone(), key.clone(), size, is_admitted, Duration::ZERO);
-        let mut pieces = ObjectReader::of_remote(object, size, self.hot.clone()).range(0..size, Delivery::Copied);
-        let mut hashing = Hashing::new(size, digest);
+    async fn hash_all(self: &Arc<Self>, claim: &Claim) -> Result<(BlobHasher, Vec<u64>), Error> {
+        let route = Route::Cached { is_admitted: claim.is_admitted };
+        let object = RemoteObject::new(self.clone(), claim.key.clone(), claim.size, route, Duration::ZERO);
+        let reader = ObjectReader::of_remote(object, claim.size, self.hot.clone());
+        let mut pieces = reader.range(0..claim.size, Delivery::Copied);
+        let mut hashing = Hashing::new(claim.size, &claim.digest);
         while let Some(piece) = pieces.try_next().await? {
             let hashed = spawn_blocking(move || {
                 hashing.take(&piece);
@@ -280,13 +277,13 @@ mod tests {
     const SIZE: u64 = 4 * SEGMENT - 5;
 
     /// A store, and an object of it that was read once.
-    async fn read_once() -> (RemoteStore, ObjectKey, Digest) {
+    async fn read_once() -> (RemoteStore, Claim) {
         let store = RemoteStore::new(memory_backend(), 64 * SEGMENT, 0);
-        let (key, digest) = another_read_once(&store, SIZE).await;
-        (store, key, digest)
+        let claim = another_read_once(&store, SIZE).await;
+        (store, claim)
     }
 
-    async fn another_read_once(store: &RemoteStore, size: u64) -> (ObjectKey, Digest) {
+    async fn another_read_once(store: &RemoteStore, size: u64) -> Claim {
         let (key, whole) = (ObjectKey::random(), vec![7; size as usize]);
         let digest = Digest::of(Algorithm::Sha256, &whole);
         store.backend.put(&key, vec![whole.into()]).await.unwrap();
@@ -294,7 +291,7 @@ mod tests {
         let read: Vec<Bytes> = reader.range(0..size, Delivery::Copied).try_collect().await.unwrap();
         assert_eq!(read.concat().len() as u64, size);
         assert_eq!(store.verified_usage().objects, 0, "nothing was hashed on the way");
-        (key, digest)
+        Claim { key, size, digest, is_admitted: true }
     }
 
     /// All turns of those that readers wait for.
@@ -305,28 +302,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long_and_what_was_begun_comes_to_its_end() {
-        let (store, key, digest) = read_once().await;
+        let (store, claim) = read_once().await;
         let flights = &store.flights;
         let busy = busy(&flights.verified).await;
-        assert!(!flights.may_use_caches(&key, SIZE, &digest, true).await, "there is no turn");
-        assert!(!flights.verified.checksums.contains_key(&key));
+        assert!(!flights.may_use_caches(&claim).await, "there is no turn");
+        assert!(!flights.verified.checksums.contains_key(&claim.key));
         let tasks = Handle::current().metrics().num_alive_tasks();
-        let others: Vec<_> = (0..20).map(|_| flights.may_use_caches(&key, SIZE, &digest, true)).collect();
+        let others: Vec<_> = (0..20).map(|_| flights.may_use_caches(&claim)).collect();
         assert_eq!(join_all(others).await, [false; 20]);
         assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks, "one task waits for a turn, not one for each");
         drop(busy);
-        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
-        assert_eq!(flights.verified.checksums.get(&key).await.unwrap().len(), 4);
+        assert!(flights.may_use_caches(&claim).await);
+        assert_eq!(flights.verified.checksums.get(&claim.key).await.unwrap().len(), 4);
         assert_eq!(flights.verified.usage(), VerifiedUsage { objects: 1, damaged: 0 }, "it was hashed once");
         assert!(flights.verified.begun().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_small_waits_for_nothing_that_is_large() {
-        let (store, _, _) = read_once().await;
-        let (key, digest) = another_read_once(&store, SEGMENT).await;
+        let (store, _) = read_once().await;
+        let claim = another_read_once(&store, SEGMENT).await;
         let _busy = busy(&store.flights.verified).await;
-        assert!(store.flights.may_use_caches(&key, SEGMENT, &digest, true).await);
+        assert!(store.flights.may_use_caches(&claim).await);
         assert_eq!(store.verified_usage().objects, 1);
         assert_eq!(patience(8 * SEGMENT), Duration::from_millis(1032));
         assert_eq!((patience(1024 * SEGMENT), patience(u64::MAX)), (PATIENCE, PATIENCE));
@@ -334,33 +331,33 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_where_only_half_is_there_and_less_is_not_looked_at() {
-        let (store, key, digest) = read_once().await;
+        let (store, claim) = read_once().await;
         let flights = &store.flights;
-        store.hot.forget(&key, 2 * SEGMENT).await;
+        store.hot.forget(&claim.key, 2 * SEGMENT).await;
         let _busy = busy(&flights.verified).await;
         let beside = flights.verified.beside.clone().try_acquire_owned().unwrap();
-        assert_eq!(flights.share(&key, SIZE), Share::Half);
-        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
+        assert_eq!(flights.share(&claim.key, SIZE), Share::Half);
+        assert!(flights.may_use_caches(&claim).await);
         assert!(flights.verified.begun().is_empty(), "another one is hashed beside");
         drop(beside);
-        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
-        let hashed = flights.verified.begun().get(&key).cloned().unwrap();
+        assert!(flights.may_use_caches(&claim).await);
+        let hashed = flights.verified.begun().get(&claim.key).cloned().unwrap();
         assert!(hashed.await, "it takes no turn from those that readers wait for");
         assert_eq!(flights.verified.usage(), VerifiedUsage { objects: 1, damaged: 0 });
 
-        let (store, key, digest) = read_once().await;
-        store.hot.forget(&key, 3 * SEGMENT).await;
-        assert_eq!(store.flights.share(&key, SIZE), Share::Less);
-        assert!(store.flights.may_use_caches(&key, SIZE, &digest, true).await);
+        let (store, claim) = read_once().await;
+        store.hot.forget(&claim.key, 3 * SEGMENT).await;
+        assert_eq!(store.flights.share(&claim.key, SIZE), Share::Less);
+        assert!(store.flights.may_use_caches(&claim).await);
         assert_eq!(store.verified_usage().objects, 0);
     }
 
     #[tokio::test]
     async fn no_turn_is_taken_from_readers_by_what_is_hashed_beside() {
-        let (store, key, digest) = read_once().await;
+        let (store, claim) = read_once().await;
         let flights = &store.flights;
         let _beside = flights.verified.beside.clone().try_acquire_owned().unwrap();
-        assert!(flights.may_use_caches(&key, SIZE, &digest, true).await);
+        assert!(flights.may_use_caches(&claim).await);
         assert_eq!(flights.verified.usage().objects, 1);
     }
 
@@ -379,15 +376,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_segment_is_known_again_by_its_checksum() {
-        let (store, key, digest) = read_once().await;
+        let (store, claim) = read_once().await;
         let verified = &store.flights.verified;
-        assert!(verified.is_right(&key, 3, b"anything").await, "nothing is known of it");
-        assert!(store.flights.may_use_caches(&key, SIZE, &digest, true).await);
+        assert!(verified.is_right(&claim.key, 3, b"anything").await, "nothing is known of it");
+        assert!(store.flights.may_use_caches(&claim).await);
         let mut last = vec![7; SEGMENT as usize - 5];
-        assert!(verified.is_right(&key, 3, &last).await);
+        assert!(verified.is_right(&claim.key, 3, &last).await);
         last[9] ^= 1;
-        assert!(!verified.is_right(&key, 3, &last).await);
-        assert!(!verified.is_right(&key, 4, &last).await, "there is no such segment");
+        assert!(!verified.is_right(&claim.key, 3, &last).await);
+        assert!(!verified.is_right(&claim.key, 4, &last).await, "there is no such segment");
         assert_eq!(verified.usage(), VerifiedUsage { objects: 1, damaged: 2 });
     }
 }

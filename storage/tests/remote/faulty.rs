@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     FallsSilent(usize),
     /// A read comes to a trickle after so many bytes: one byte a second.
     Trickles(usize),
+    /// A read is slow after so many bytes, and no trickle: 2 KiB a second.
+    Slows(usize),
     /// Whoever reads on after so many bytes panics.
     Panics(usize),
 }
@@ -108,6 +110,7 @@ impl Faulty {
             | Fault::Truncated(some)
             | Fault::FallsSilent(some)
             | Fault::Trickles(some)
+            | Fault::Slows(some)
             | Fault::Panics(some) => some as u64,
             Fault::None | Fault::Flipped(_) => u64::MAX,
         };
@@ -120,7 +123,10 @@ impl Faulty {
             Fault::Panics(_) => whole.chain(stream::once(async { panic!("the read was told to panic") })).boxed(),
             Fault::FallsSilent(_) => whole.chain(stream::pending()).boxed(),
             Fault::Trickles(_) if end < wanted => {
-                whole.chain(self.trickle(self.inner.read(key, end..wanted).await?)).boxed()
+                whole.chain(self.slowly(self.inner.read(key, end..wanted).await?, 1)).boxed()
+            }
+            Fault::Slows(_) if end < wanted => {
+                whole.chain(self.slowly(self.inner.read(key, end..wanted).await?, 2048)).boxed()
             }
             Fault::Flipped(at) => {
                 whole.scan(at, |at, piece| std::future::ready(Some(piece.map(|piece| flipped(at, &piece))))).boxed()
@@ -129,20 +135,24 @@ impl Faulty {
         })
     }
 
-    /// The bytes one by one, each a second after the one before.
-    fn trickle(&self, whole: ByteStream) -> ByteStream {
+    /// So many bytes at a time, a second after those before.
+    fn slowly(&self, whole: ByteStream, at_a_time: usize) -> ByteStream {
         let read = self.read.clone();
-        let bytes = whole.flat_map(|piece| match piece {
-            Ok(piece) => stream::iter((0..piece.len()).map(move |place| Ok(piece.slice(place..=place)))).boxed(),
+        let bits = whole.flat_map(move |piece| match piece {
+            Ok(piece) => {
+                let length = piece.len();
+                let bit = move |place: usize| Ok(piece.slice(place..length.min(place + at_a_time)));
+                stream::iter((0..length).step_by(at_a_time).map(bit)).boxed()
+            }
             Err(error) => stream::once(async { Err(error) }).boxed(),
         });
-        let slow = bytes.then(move |byte| {
+        let slow = bits.then(move |bit| {
             let read = read.clone();
             async move {
                 // The slowness itself, by the clock of the test.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                read.fetch_add(1, Ordering::Relaxed);
-                byte
+                read.fetch_add(bit.as_ref().map_or(0, Bytes::len) as u64, Ordering::Relaxed);
+                bit
             }
         });
         slow.boxed()

@@ -134,6 +134,43 @@ async fn a_trickle_is_cut_and_slow_is_not() {
     assert_eq!(backend.calls(), 1);
 }
 
+/// A fetch goes on without its reader, for the next one; but not for the hour that it may take.
+#[tokio::test(start_paused = true)]
+async fn what_is_slow_to_come_and_nobody_waits_for_any_more_is_given_up() {
+    let (backend, store, key, whole) = place(64, 8 * MIB).await;
+    backend.plan(|_, _| Fault::Slows(MIB / 2));
+    let mut reader = open(&store, &key, whole.len()).await;
+    assert!(timeout(Duration::from_secs(5), reader.next()).await.is_err(), "it comes slowly");
+    drop(reader);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(store.hot_usage().bytes > 0, "somebody might want it yet");
+    let mut reader = open(&store, &key, whole.len()).await;
+    assert!(timeout(Duration::from_secs(40), reader.next()).await.is_err(), "it is fetched as long as somebody waits");
+    drop(reader);
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert_eq!(store.hot_usage().bytes, 0, "no memory is held");
+    let read = backend.bytes_read();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(backend.bytes_read(), read, "nor does anything come");
+}
+
+/// Crowds that read past the caches and through them wait in one queue, and take from each other what nobody needs.
+#[tokio::test(start_paused = true)]
+async fn who_passes_the_caches_by_finds_memory_that_others_hold_for_nobody() {
+    let (_, store, key, whole) = place(16, 40 * MIB).await;
+    let size = whole.len() as u64;
+    // Two who read together and stop: what the first has not come to is held for it.
+    let mut stopped = open(&store, &key, whole.len()).await;
+    stopped.next().await.unwrap().unwrap();
+    let mut other = open(&store, &key, whole.len()).await;
+    for _ in 0..15 {
+        other.next().await.unwrap().unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let straight = timeout(Duration::from_secs(5), collect(store.read(&key, 0..size))).await;
+    assert!(straight.expect("it finds some at once") == whole);
+}
+
 /// Whoever reads at a store that takes requests and answers none is told so within a minute, and nothing is left of it.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_answers_is_given_up_by_all_readers_and_holds_nobody_after() {
