@@ -48,28 +48,53 @@ pub(super) fn measure(subject: &Subject, readers: u16, window: Duration) -> Resu
         let line = [(*phase).to_owned(), three_digits(Some(rate))].into_iter().chain(figures(latencies));
         lines.push(line.collect());
     }
-    let [reviews, deleted] = [collected.reviews, collected.manifests].map(|count| count as f64 / collected.seconds);
-    let remarks = [
-        format!("{} reviews a second, at least: so much shorter the queue became", three_digits(Some(reviews))),
-        format!("{} manifests a second were deleted", three_digits(Some(deleted))),
-        format!("{} reviews were left in the queue when the time was up", collected.left),
-    ];
+    let (json, remarks) = collected.tell();
     let json = json!({
-        "reviews_per_second": reviews,
-        "manifests_deleted_per_second": deleted,
-        "reviews_left": collected.left,
+        "collected": json,
         "collection_off": latencies_as_json(&latencies[1]),
         "collection_on": latencies_as_json(&latencies[2]),
     });
     Ok(Told::with_remarks(&lines, &remarks, json))
 }
 
-/// What was collected, and in which time.
+/// What is to be done, and how to count what is left of it. A pass goes through the first three in this order.
+const COUNTED: [(&str, &str); 5] = [
+    ("reviews of manifests", "SELECT count(*) FROM gc_queue WHERE kind = 1"),
+    ("reviews of what repositories hold", "SELECT count(*) FROM gc_queue WHERE kind = 2"),
+    ("reviews of blobs", "SELECT count(*) FROM gc_queue WHERE kind = 3"),
+    ("manifests", "SELECT count(*) FROM manifests"),
+    ("blobs", "SELECT count(*) FROM blobs"),
+];
+/// So many of those are reviews.
+const REVIEWS: usize = 3;
+
+/// What there was before and after the time with collection.
 struct Collected {
     seconds: f64,
-    reviews: u64,
-    manifests: u64,
-    left: u64,
+    before: [u64; COUNTED.len()],
+    after: [u64; COUNTED.len()],
+}
+
+impl Collected {
+    fn reviews(counted: &[u64; COUNTED.len()]) -> u64 {
+        counted[..REVIEWS].iter().sum()
+    }
+
+    /// As JSON, and for people. A review that makes others (a manifest's, of its blobs) counts for less than it is.
+    fn tell(&self) -> (serde_json::Value, Vec<String>) {
+        let (before, after) = (Self::reviews(&self.before), Self::reviews(&self.after));
+        let reviews = before.saturating_sub(after) as f64 / self.seconds;
+        let rate = three_digits(Some(reviews));
+        let mut remarks =
+            vec![format!("{rate} reviews a second, at least: so much shorter the queue became; {after} are left")];
+        let mut json = json!({ "seconds": self.seconds, "reviews_per_second": reviews });
+        for (number, (what, _)) in COUNTED.iter().enumerate() {
+            let (before, after) = (self.before[number], self.after[number]);
+            remarks.push(format!("{what}: {before} before, {after} after"));
+            json[*what] = json!({ "before": before, "after": after });
+        }
+        (json, remarks)
+    }
 }
 
 fn collect(database: &Psql, phase: &Phase, window: Duration) -> Result<Collected> {
@@ -87,13 +112,16 @@ fn collect(database: &Psql, phase: &Phase, window: Duration) -> Result<Collected
     phase.begin(0);
     let seconds = began.elapsed().as_secs_f64();
     let after = counted(database)?;
-    ensure!(after.0 < before.0, "nothing was reviewed in {window:?}");
-    Ok(Collected { seconds, reviews: before.0 - after.0, manifests: before.1.saturating_sub(after.1), left: after.0 })
+    ensure!(Collected::reviews(&after) < Collected::reviews(&before), "nothing was reviewed in {window:?}");
+    Ok(Collected { seconds, before, after })
 }
 
-/// Reviews that wait, and manifests.
-fn counted(database: &Psql) -> Result<(u64, u64)> {
-    Ok((database.number("SELECT count(*) FROM gc_queue")?, database.number("SELECT count(*) FROM manifests")?))
+fn counted(database: &Psql) -> Result<[u64; COUNTED.len()]> {
+    let mut counted = [0; COUNTED.len()];
+    for (count, (_, query)) in counted.iter_mut().zip(COUNTED) {
+        *count = database.number(query)?;
+    }
+    Ok(counted)
 }
 
 /// What is read: manifests that have a tag, and their blobs.
