@@ -6,7 +6,7 @@
 //!    no memory (docs/adr/0010).
 //! 2. A segment in the hot cache; where the object is let into the cache and the segment is not there, it is read into
 //!    it, once for all who wait.
-//! 3. A chunk is read into memory on a blocking thread.
+//! 3. A chunk is read into memory on a blocking thread: a small one where the memory for reads is used up.
 //!
 //! What is in an object store comes from the hot cache, or with all who read it now (`remote/flight.rs`).
 
@@ -31,8 +31,10 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// Objects up to this size are better kept in memory than sent from their file: two more system calls would cost more
 /// than the copy.
 pub(crate) const SMALL: u64 = 64 * 1024;
-/// What a read into memory takes from the file.
+/// What a read into memory takes from the file, of the memory for reads.
 const CHUNK: u64 = 256 * 1024;
+/// The same where that is used up: nobody counts it, so a thousand slow readers have 64 MiB of it.
+const LEAN: u64 = 64 * 1024;
 /// What is handed out of a mapped file at a time: it costs no memory, so it is more.
 const MAPPED_CHUNK: u64 = 8 * 1024 * 1024;
 
@@ -133,7 +135,13 @@ impl ObjectReader {
                 return Ok(part(&bytes, segment(number, self.size).start, &range));
             }
         }
-        Ok(object.clone().read(range.start..range.end.min(range.start + CHUNK)).await?.into())
+        let charge = self.hot.try_charge(CHUNK.min(range.end - range.start));
+        let length = if charge.is_some() { CHUNK } else { LEAN };
+        let bytes = object.clone().read(range.start..range.end.min(range.start + length)).await?;
+        Ok(match charge {
+            Some(charge) => charge.hold(bytes),
+            None => bytes.into(),
+        })
     }
 }
 
