@@ -90,6 +90,16 @@ pub enum Error {
         /// Where the store is that was opened.
         place: String,
     },
+    /// The store belongs to another database, and this one is new.
+    #[error(
+        "{place} belongs to another database, and this one is new: two must not share a store. Give this one a bucket or prefix of \
+         its own; or restore a backup of that database first (longshore restore); or, if that is gone and nothing that is \
+         stored there is needed any more, empty the store"
+    )]
+    TakenStore {
+        /// Where the store is that was opened.
+        place: String,
+    },
     /// So much is lost or stray that the store is rather another one, or the database is.
     #[error(
         "{found} of {total} objects are {what}: this looks like the wrong store or the wrong database. Nothing was \

@@ -9,17 +9,27 @@ use uuid::Uuid;
 /// So many of a database's objects are looked for in a store that has no mark.
 const LOOKED_FOR: u32 = 20;
 
-/// Sees that the database and the store belong together. Where neither is marked they do from now on, and so does a new
-/// database with whatever store it is opened with.
+/// Sees that the database and the store belong together. Where neither is marked they do from now on, and so does a database
+/// without a mark with whatever store it is opened with: it was restored, say. But a new one takes no object store over from
+/// another database: that may be in use, by a server that would lose what the other one's `fsck --repair` takes for stray.
+/// (A folder cannot be in use: its process holds it alone.)
 ///
 /// # Errors
-/// [`Error::OtherStore`] where they do not; [`Error::Metadata`] and [`Error::Storage`] where that cannot be told.
+/// [`Error::OtherStore`] and [`Error::TakenStore`] where they do not; [`Error::Metadata`] and [`Error::Storage`] where that cannot be told.
 pub async fn pair(metadata: &Metadata, storage: &Storage) -> Result<(), Error> {
     let is_ours = match storage.mark().await? {
+        Some(_) if !storage.appends() && is_new(metadata).await? => {
+            return Err(Error::TakenStore { place: storage.place() });
+        }
         Some(mark) => metadata.mark_store(&mark).await? == mark,
         None => mark_both(metadata, storage).await?,
     };
     if is_ours { Ok(()) } else { Err(Error::OtherStore { place: storage.place() }) }
+}
+
+/// Whether the database never had a store. One that has begun with an object store was marked before that was.
+async fn is_new(metadata: &Metadata) -> Result<bool, Error> {
+    Ok(metadata.store_mark().await?.is_none() && metadata.is_empty().await?)
 }
 
 /// Marks a store that has no mark, unless the database belongs to another one.
@@ -135,6 +145,22 @@ mod tests {
         assert_eq!(here.storage.mark().await.unwrap().as_ref(), Some(&mark));
         assert_eq!(new.metadata.mark_store("another").await.unwrap(), mark);
         assert_refused(pair(&new.metadata, &new.storage).await, &new);
+    }
+
+    /// Two servers with a database each, and one bucket: the likeliest mistake with object stores.
+    #[tokio::test]
+    async fn a_new_database_takes_no_object_store_over() {
+        let (first, second) = (place(Duration::ZERO).await, place(Duration::ZERO).await);
+        let bucket = Storage::Remote(RemoteStore::new(memory_backend(), 0, 0));
+        pair(&first.metadata, &bucket).await.unwrap();
+        for _ in 0..2 {
+            let Err(error @ Error::TakenStore { .. }) = pair(&second.metadata, &bucket).await else { panic!() };
+            assert!(error.to_string().contains("a bucket or prefix of its own"), "{error}");
+        }
+        pair(&first.metadata, &bucket).await.unwrap();
+        // As after a restore.
+        second.push_manifest("app", "manifest", &[], &[]).await;
+        pair(&second.metadata, &bucket).await.unwrap();
     }
 
     /// The process that marked it ended before it could mark the store, or another one is about to.

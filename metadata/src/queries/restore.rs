@@ -6,7 +6,7 @@
 
 use super::dialect::{json_rows, unhex};
 use super::garbage::HOLD;
-use super::{AFTER_RESTORE, BEGIN_RESTORE, Connection, Store};
+use super::{AFTER_RESTORE, BEGIN_RESTORE, Connection, Store, read};
 use crate::{Result, SnapshotTable};
 use sqlx::Connection as _;
 
@@ -116,6 +116,12 @@ pub(crate) struct Restore {
 }
 
 impl Store {
+    pub(crate) async fn is_empty(&self) -> Result<bool> {
+        let told: Result<i64> =
+            read!(self.connections, connection => Ok(sqlx::query_scalar(IS_EMPTY).fetch_one(connection).await?));
+        Ok(told? != 0)
+    }
+
     pub(crate) async fn begin_restore(&self) -> Result<Option<Restore>> {
         let mut connection = self.long_connection().await?;
         sqlx::raw_sql(BEGIN_RESTORE).execute(&mut connection).await?;

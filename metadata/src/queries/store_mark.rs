@@ -1,6 +1,6 @@
 //! The mark of the store that the database belongs to.
 
-use super::{Connection, Store, Transaction};
+use super::{Connection, Store, Transaction, read};
 use crate::Result;
 
 statements! {
@@ -23,5 +23,9 @@ impl Transaction for MarkStore {
 impl Store {
     pub(crate) async fn mark_store(&self, mark: &str) -> Result<String> {
         self.write(MarkStore(mark.to_owned())).await
+    }
+
+    pub(crate) async fn store_mark(&self) -> Result<Option<String>> {
+        read!(self.connections, connection => Ok(sqlx::query_scalar(FIND).fetch_optional(connection).await?))
     }
 }
