@@ -219,6 +219,11 @@ async fn old_generations_are_those_before_the_last_few(database: Database) {
     database.push(tagged(manifest("app", "image"), &["cache"])).await;
     database.push_cache("five", "cache").await;
     assert_eq!(old(1).await, [digest_of("four"), two, three]);
+    assert_eq!(old(2).await, [two, three], "the image is none of the last two");
+    database.metadata.delete_manifest(&repository("app"), &digest_of("four"), None).await.unwrap();
+    assert_eq!(old(2).await, [three], "nor is what a client has deleted");
+    database.push_cache("four", "cache").await;
+    database.push_cache("five", "cache").await;
     let generations = database.metadata.old_generations(&repository("app"), &tag("cache"), 1).await.unwrap();
     let condemned = generations.into_iter().map(|generation| generation.condemned).collect();
     let outcome = database.metadata.delete_unkept_manifests(condemned, NO_BREAKER).await.unwrap();
