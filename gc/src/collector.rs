@@ -145,6 +145,19 @@ impl Collector {
     }
 }
 
+impl House {
+    /// Whether something holds collection up since the pass began: another replica may have met the breaker, or the clock may
+    /// have been moved.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`]; [`Error::ClockMoved`] where we are the first to see it.
+    pub(crate) async fn is_halted(&self) -> Result<bool, Error> {
+        let state = self.metadata.collection_state().await?;
+        self.clock.look(state.now)?;
+        Ok(Halt::of(&state).is_some())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +192,45 @@ mod tests {
         assert!(place.metadata.cancel_upload(address).await.unwrap());
         assert_eq!(place.pass().await, Collected::default());
         assert!(place.is_there(&key).await);
+    }
+
+    /// By the clock that was moved they are due, and sessions have expired.
+    #[tokio::test]
+    async fn a_clock_that_is_moved_within_a_pass_lets_nothing_go() {
+        let place = place(HOUR).await;
+        let ((condemned, key), (open, _)) = (place.upload(HOUR).await, place.upload(HOUR).await);
+        assert!(place.metadata.cancel_upload(condemned).await.unwrap());
+        let collector = place.collector();
+        collector.pass(|_| {}).await.unwrap();
+        place.execute("DROP VIEW clock").await;
+        place
+            .execute("CREATE VIEW clock AS SELECT CAST((unixepoch('subsec') + 7200) * 1000000 AS INTEGER) AS now")
+            .await;
+        assert!(matches!(collector.delete_condemned().await, Err(Error::ClockMoved)));
+        assert!(place.is_there(&key).await);
+        place.execute("DROP VIEW clock").await;
+        place
+            .execute("CREATE VIEW clock AS SELECT CAST((unixepoch('subsec') + 14400) * 1000000 AS INTEGER) AS now")
+            .await;
+        assert!(matches!(collector.expire_uploads().await, Err(Error::ClockMoved)));
+        assert!(place.metadata.find_upload(open).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_another_replica_stops_is_stopped_here_too() {
+        let rules = Rules { undo: Duration::ZERO, ..Rules::default() };
+        let place = Place { rules, ..place(Duration::ZERO).await };
+        place.promise_nothing().await;
+        place.push_object("app", "layer").await;
+        let (collector, (condemned, key)) = (place.collector(), place.upload(HOUR).await);
+        assert!(place.metadata.cancel_upload(condemned).await.unwrap());
+        place.execute("UPDATE gc_state SET stopped_at = 1, stopped_why = 'another replica' WHERE id = 1").await;
+        collector.0.all(Step::Grants, &mut |event| panic!("{event:?}")).await.unwrap();
+        assert_eq!(collector.delete_condemned().await.unwrap(), Deleted::default());
+        assert!(place.is_there(&key).await);
+        place.metadata.resume_collection().await.unwrap();
+        let collected = place.pass().await;
+        assert_eq!((collected.grants.count, collected.objects.count), (1, 2));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The bytes of objects that no row names any more.
 
-use crate::{Error, Event, Halt, House};
+use crate::{Error, Event, House};
 use longshore_metadata::{Deleted, Tombstone};
 use longshore_storage::ObjectKey;
 use std::time::Duration;
@@ -12,7 +12,8 @@ const BATCH: u32 = 1000;
 const HOLD: Duration = Duration::from_secs(300);
 
 /// Deletes the bytes of every condemned object whose time has come. Tombstones go last: if we die in between, the delete is
-/// done once more, and finding nothing is success.
+/// done once more, and finding nothing is success. Whatever stops collection meanwhile, here or at another replica, and a
+/// clock that is moved: the bytes that are left stay.
 ///
 /// # Errors
 /// One that an object met, after all others have had their turn: its tombstone stays claimed, and is due again when the
@@ -22,6 +23,9 @@ pub(crate) async fn delete_condemned(house: &House, report: &mut impl FnMut(Even
     loop {
         let began = Instant::now();
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
+        if due.is_empty() || house.is_halted().await? {
+            break;
+        }
         let is_last = due.len() < BATCH as usize;
         // One that was never whole may have parts, which have to be asked for.
         let (whole, never_whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|tombstone| tombstone.size > 0);
@@ -34,12 +38,12 @@ pub(crate) async fn delete_condemned(house: &House, report: &mut impl FnMut(Even
             Err(error) => return Err(error),
         }
         delete_one_by_one(house, &never_whole, report, &mut failed).await?;
-        // Whatever stopped collection meanwhile, here or at another replica: the bytes that are left stay.
-        if is_last || Halt::of(&house.metadata.collection_state().await?).is_some() {
-            return failed.map_or(Ok(()), |error| Err(error.into()));
+        if is_last {
+            break;
         }
         house.pace.rest(began).await;
     }
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Deletes them in as few requests as the store can.

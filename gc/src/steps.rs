@@ -100,6 +100,9 @@ impl House {
         loop {
             let began = Instant::now();
             let Some(findings) = self.look(step, after).await? else { return Ok(()) };
+            if self.is_halted().await? {
+                return Ok(());
+            }
             after = findings.last();
             report(step.did(self.act(findings).await?));
             self.pace.rest(began).await;
