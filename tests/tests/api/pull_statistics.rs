@@ -2,6 +2,7 @@
 
 use longshore_tests::backends::Backend;
 use longshore_tests::client::Client;
+use longshore_tests::image::Blob;
 use longshore_tests::on_all;
 use longshore_tests::server::{Options, Server};
 use reqwest::StatusCode;
@@ -120,4 +121,30 @@ async fn nothing_is_counted_where_nothing_is_to_be(backend: Backend) {
     assert!(server.terminate().success());
     assert_eq!(number(&server, "SELECT pulls FROM manifests").await, Some(0));
     assert_eq!(number(&server, "SELECT last_pulled_at FROM tags").await, None);
+}
+
+/// `SQLite` tells a connection how often others have changed anything.
+async fn changes(watching: &mut SqliteConnection) -> i64 {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(watching).await.expect("it is a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_changes_nothing_in_the_database() {
+    // Neither statistics nor a pass of collection come in between.
+    let options = Options::on(Backend::Sqlite).set("database.pull_statistics", "10m").set("gc.interval", "1h");
+    let server = Server::start(options);
+    let client = Client::new(server.url());
+    let (image, layer) = (SmallImage::pushed_to(&client, REPOSITORY, "latest").await, Blob::random(100_000));
+    client.push_blob(REPOSITORY, &layer).await;
+    let mut watching = SqliteConnection::connect(server.database_url()).await.expect("the database can be opened");
+    let before = changes(&mut watching).await;
+    for _ in 0..20 {
+        assert_looked_at(&client, "latest").await;
+        assert_pulled(&client, "latest").await;
+        assert_pulled(&client, &image.manifest.digest).await;
+        assert!(client.blob(REPOSITORY, &layer.digest).await == layer.bytes);
+    }
+    assert_eq!(changes(&mut watching).await, before);
+    client.push_blob(REPOSITORY, &Blob::random(10)).await;
+    assert_ne!(changes(&mut watching).await, before, "a push is seen");
 }

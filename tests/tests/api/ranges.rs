@@ -4,9 +4,11 @@ use longshore_tests::backends::Backend;
 use longshore_tests::client::{Client, body, send};
 use longshore_tests::image::Blob;
 use longshore_tests::on_all;
+use longshore_tests::scratch::Scratch;
+use longshore_tests::server::{Options, Server};
 use reqwest::{Method, Response};
 
-use crate::answers::{assert_refused, header};
+use crate::answers::{assert_refused, eventually, header};
 use crate::content::SmallImage;
 use crate::{INLINE_MAX, MIB, shared_client};
 
@@ -123,14 +125,46 @@ async fn a_thousand_and_twenty_four_ranges_are_as_many_parts(backend: Backend) {
     let client = shared_client(backend);
     let blob = Blob::random(2 * MIB + 7);
     client.push_blob("ranges/many", &blob).await;
+    assert_many_parts(&client, &blob).await;
+}
+
+/// Of a blob of 2 MiB at least, in the repository `ranges/many`.
+async fn assert_many_parts(client: &Client, blob: &Blob) {
     let path = format!("/v2/ranges/many/blobs/{}", blob.digest);
     // From the end to the beginning, some of them touching: they must be neither sorted nor joined.
     let ranges: Vec<_> =
         (0..1024_usize).rev().map(|number| number * 2000..number * 2000 + 1000 + number % 1001).collect();
     let list: Vec<String> = ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
     let parts: Vec<_> = ranges.iter().map(|range| (range.clone(), &blob.bytes[range.clone()])).collect();
-    let answer = ask(&client, &path, &format!("bytes={}", list.join(","))).await;
+    let answer = ask(client, &path, &format!("bytes={}", list.join(","))).await;
     assert_parts(answer, "application/octet-stream", blob.bytes.len(), &parts).await;
+}
+
+/// From a file, the store, the cache in memory and the one on disk; and over HTTP/2, where all bytes pass through memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_ranges_are_as_many_parts_from_wherever_they_come() {
+    let scratch = Scratch::new("rungs");
+    let folder = scratch.directory("cache").display().to_string();
+    let uncached = Options::on(Backend::S3).set("storage.cache_size", "0");
+    let disk = uncached.clone().set("storage.disk_cache.path", &folder).set("storage.disk_cache.size", "100MiB");
+    let blob = Blob::random(2 * MIB + 7);
+    for (options, has_disk) in
+        [(uncached, false), (disk, true), (Options::on(Backend::S3), false), (Options::on(Backend::Sqlite), false)]
+    {
+        let server = Server::start(options);
+        let client = Client::new(server.url());
+        client.push_blob("ranges/many", &blob).await;
+        assert!(client.blob("ranges/many", &blob.digest).await == blob.bytes);
+        if has_disk {
+            let kept = || async { (client.metric("longshore_disk_cache_bytes").await > 2 * MIB as u64).then_some(()) };
+            eventually("all of it is on the disk", kept).await;
+        }
+        assert_many_parts(&client, &blob).await;
+        assert_many_parts(&Client::new(server.url()).over_http2(), &blob).await;
+        if has_disk {
+            assert!(client.metric("longshore_disk_cache_hits_total").await >= 3, "a hit for each segment");
+        }
+    }
 }
 
 async fn more_ranges_are_to_be_halved(backend: Backend) {

@@ -22,8 +22,6 @@ const KILLS_ON_SQLITE: usize = 100;
 const KILLS_ON_S3: usize = 24;
 /// Tags that stay. Each moves on once in so many kills, which makes garbage too.
 const TAGS: usize = 5;
-/// After so many kills the store is compared with the database, before any server looks at them.
-const FSCK_EVERY: usize = 5;
 /// So deep lies what is kept by something that nothing keeps: a referrer, its blobs, their bytes.
 const DEPTH: usize = 8;
 /// How long a step may take on the slowest machine.
@@ -74,9 +72,8 @@ impl Trial {
             let moment = self.moment(kill);
             println!("kill {kill}: {moment:?}");
             self.collect_and_kill(moment).await;
-            if kill.is_multiple_of(FSCK_EVERY) || kill == kills {
-                self.assert_consistent();
-            }
+            // Before any server looks at what it left.
+            self.assert_consistent();
             self.server.restart();
             self.assert_kept().await;
             self.wait_until_collected().await;
