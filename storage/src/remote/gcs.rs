@@ -153,6 +153,14 @@ fn encoded(path: &Path) -> String {
     parts.join("/")
 }
 
+/// Text as it was before it stood in XML. Keys are compared with the marker, and those of a prefix with an ampersand have one.
+fn unescaped(text: &str) -> String {
+    let marks = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#34;", "\""), ("&apos;", "'"), ("&#39;", "'")];
+    // The ampersand is the last, or what it makes would be taken for another mark.
+    let marks = marks.into_iter().chain([("&amp;", "&")]);
+    marks.fold(text.to_owned(), |text, (escaped, mark)| text.replace(escaped, mark))
+}
+
 impl Uploads for GcsUploads {
     fn page<'call>(
         &'call self,
@@ -171,7 +179,7 @@ impl Uploads for GcsUploads {
             let one = |text: &str, name: &str| elements(text, name).next().map(str::to_owned);
             let named = |upload: &str| Some((one(upload, "Key")?, one(upload, "UploadId")?));
             let next = one(&text, "NextKeyMarker").filter(|_| one(&text, "IsTruncated").as_deref() == Some("true"));
-            let next = next.map(|key| (key, one(&text, "NextUploadIdMarker")));
+            let next = next.map(|key| (unescaped(&key), one(&text, "NextUploadIdMarker")));
             Ok(UploadsPage { uploads: elements(&text, "Upload").filter_map(named).collect(), next })
         })
     }
@@ -260,5 +268,11 @@ mod tests {
             assert_eq!(decoded(&encoded(&path)), path.as_ref());
             assert_eq!(decoded(&asked_for(&path).await), format!("/bucket/{path}"));
         }
+    }
+
+    #[test]
+    fn a_key_is_read_out_of_xml() {
+        assert_eq!(unescaped("plain%23/key"), "plain%23/key");
+        assert_eq!(unescaped("R&amp;D &#39;s&apos; &lt;&gt;&quot;&#34; &amp;lt;"), "R&D 's' <>\"\" &lt;");
     }
 }
