@@ -85,6 +85,7 @@ pub(super) fn client_options(endpoint: Option<&str>) -> ClientOptions {
     let _ = rustls::crypto::ring::default_provider().install_default();
     ClientOptions::new()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+        // The crate's own is 30 seconds for a whole request: too little for a part, or an object, on a slow line.
         .with_timeout_disabled()
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_read_timeout(READ_TIMEOUT)
@@ -98,6 +99,19 @@ pub(super) fn retries() -> RetryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::ClientConfigKey;
+
+    /// How long a request takes depends on its bytes; that a store falls silent is told by the other two.
+    #[test]
+    fn a_request_may_take_as_long_as_its_bytes_come() {
+        for endpoint in [None, Some("http://minio:9000"), Some("https://s3.example.com")] {
+            let options = client_options(endpoint);
+            assert_eq!(options.get_config_value(&ClientConfigKey::Timeout), None, "{endpoint:?}");
+            for bound in [ClientConfigKey::ConnectTimeout, ClientConfigKey::ReadTimeout] {
+                assert!(options.get_config_value(&bound).is_some(), "{endpoint:?} {bound:?}");
+            }
+        }
+    }
 
     #[track_caller]
     fn assert_advice(advice: &Advice, reason: &str, expected: &str) {
