@@ -18,6 +18,7 @@ mod object;
 mod parts;
 mod patience;
 mod presigned;
+mod prove;
 mod readers;
 mod requests;
 mod retry;
@@ -321,27 +322,5 @@ impl RemoteStore {
     pub async fn check(&self) -> Result<()> {
         self.backend.size(&ObjectKey::probe()).await?;
         Ok(())
-    }
-
-    /// Whether an object can be written, read back and deleted, and one in parts begun, found and given up: asked once, at the
-    /// start, so that a wrong bucket, wrong credentials or a missing permission are told before any client meets them.
-    /// Leaves the object that [`RemoteStore::check`] looks at; one that is there already stays as it is, with its mark.
-    pub async fn prove(&self) -> Result<()> {
-        let (key, bytes) = (ObjectKey::random(), &b"longshore was here"[..]);
-        self.backend.put(&key, vec![bytes.into()]).await?;
-        let hash = self.hash(&key, Algorithm::Sha256, bytes.len() as u64).await?;
-        self.backend.delete(&key).await?;
-        let upload = self.backend.begin(&key).await?;
-        let listed = self.backend.uploads(&key).await;
-        self.backend.abort(&key, &upload).await?;
-        listed?;
-        match self.backend.size(&ObjectKey::probe()).await {
-            Ok(_) => {}
-            Err(Error::Lost { .. }) => self.backend.put(&ObjectKey::probe(), vec![bytes.into()]).await?,
-            Err(error) => return Err(error),
-        }
-        let mut expected = BlobHasher::new(Algorithm::Sha256);
-        expected.update(bytes);
-        if hash.digest() == expected.digest() { Ok(()) } else { Err(Error::Lost { key }) }
     }
 }

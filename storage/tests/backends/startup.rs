@@ -3,11 +3,12 @@
 
 use crate::{
     minio::s3_settings,
-    stores::{azure_settings, gcs_server, gcs_settings},
+    stores::{azure_settings, failing_s3_settings, gcs_server, gcs_settings},
 };
 use longshore_config::{Azure, Gcs, S3, Secret, Storage as StorageSettings};
 use longshore_storage::Storage;
 use longshore_tests::{
+    middleman::Fault,
     minio::{ACCESS_KEY, BUCKET, Minio, SECRET_KEY},
     programs::{run, run_refused},
     scratch::Scratch,
@@ -65,6 +66,22 @@ async fn what_is_wrong_with_azure_is_told_at_the_start() {
     let no_key = Azure { access_key: Some(Secret::new("not base64")), ..right.clone() };
     assert_refused(of(no_key), &place, "Invalid Access Key", "storage.azure.access_key").await;
     assert_usable(of(right)).await;
+}
+
+const DENIED: &str = "403 Forbidden\r\ncontent-type: application/xml\r\n\r\n\
+    <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+
+/// Clients would push all of a layer to it before they were told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_uploads_in_parts_cannot_be_ended_is_told_at_the_start() {
+    let (faults, s3) = failing_s3_settings();
+    let (place, settings) =
+        (s3.endpoint.clone().unwrap(), StorageSettings { s3: Some(s3), ..StorageSettings::default() });
+    let words = ["POST", "uploadId="];
+    faults.fail(&words, &[Fault::Refused(DENIED)]);
+    assert_refused(settings.clone(), &place, "AccessDenied", "storage.s3.access_key_id").await;
+    faults.assert_failed(&words);
+    assert_usable(settings).await;
 }
 
 /// This program again, for a test on the store that the variables name; no others of S3's are left to it.

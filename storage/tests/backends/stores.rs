@@ -55,11 +55,15 @@ pub(crate) async fn gcs() -> Arc<dyn Backend> {
 
 /// A bucket of S3 of which requests can be made to fail.
 pub(crate) fn failing_s3() -> (Faults, Arc<dyn Backend>) {
+    let (faults, settings) = failing_s3_settings();
+    (faults, s3_backend(&settings, None).unwrap())
+}
+
+pub(crate) fn failing_s3_settings() -> (Faults, S3) {
     let faults = Faults::default();
     let planned = faults.clone();
     let middleman = Middleman::in_front_of(Minio::shared().address(), move |head| planned.next(head));
-    let settings = S3 { endpoint: Some(middleman.url()), ..s3_settings() };
-    (faults, s3_backend(&settings, None).unwrap())
+    (faults, S3 { endpoint: Some(middleman.url()), ..s3_settings() })
 }
 
 pub(crate) fn azure_settings() -> Azure {

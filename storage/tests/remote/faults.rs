@@ -8,6 +8,7 @@ use crate::{
     read, store,
     uploads::Session,
 };
+use futures_util::TryStreamExt;
 use longshore_oci::Algorithm;
 use longshore_storage::{Backend, BlobHasher, Error, ObjectKey, RemoteStore, Storage, memory_backend};
 use std::sync::{
@@ -156,4 +157,32 @@ async fn a_mark_stays_where_the_store_does_not_tell_whether_it_is_there() {
     backend.plan(|_, _| Fault::None);
     store.prove().await.unwrap();
     assert_eq!(storage.mark().await.unwrap().as_deref(), Some("ours"));
+}
+
+/// One that takes parts and makes no object of them would let clients push, and fail them at the end.
+#[tokio::test]
+async fn a_store_that_fails_at_anything_a_push_needs_is_refused_at_the_start() {
+    for call in ["put", "read", "delete", "begin", "put_part", "complete", "uploads", "abort", "size"] {
+        let backend = Faulty::new(memory_backend());
+        backend.plan(move |_, name| if name == call { Fault::Before } else { Fault::None });
+        let refused = store(backend.clone()).prove().await;
+        assert!(
+            matches!(&refused, Err(Error::Backend { reason, .. }) if reason.contains(call)),
+            "{call} fails: {refused:?}"
+        );
+        backend.plan(|_, _| Fault::None);
+        store(backend).prove().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_upload_that_could_not_be_ended_at_the_start() {
+    for (call, fault) in [("put_part", Fault::Before), ("complete", Fault::Before), ("complete", Fault::After)] {
+        let backend = Faulty::new(memory_backend());
+        backend.plan(move |_, name| if name == call { fault } else { Fault::None });
+        store(backend.clone()).prove().await.unwrap_err();
+        let objects: Vec<_> = backend.list().try_collect().await.unwrap();
+        let uploads: Vec<_> = backend.list_uploads().try_collect().await.unwrap();
+        assert!(objects.is_empty() && uploads.is_empty(), "{call} {fault:?}: {objects:?} {uploads:?}");
+    }
 }
