@@ -18,6 +18,8 @@ pub enum Fault {
     Replaced(&'static str),
     /// The store does it, and the connection closes without an answer.
     Unanswered,
+    /// It reaches the store with one bit of its body turned over. The body must have bytes, and a length.
+    Damaged,
 }
 
 /// What is read at a time.
@@ -212,6 +214,15 @@ impl Body {
             },
         }
     }
+
+    /// Passes it on with a bit of its first byte turned over.
+    fn damage(&self, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
+        let Self::Bytes(length @ 1..) = *self else { return Err(ErrorKind::Unsupported.into()) };
+        let mut first = [0];
+        from.read_exact(&mut first)?;
+        to.write_all(&[first[0] ^ 1])?;
+        copy(from, length - 1, to)
+    }
 }
 
 /// What comes after the last chunk, with the empty line.
@@ -246,14 +257,17 @@ fn serve(client: &TcpStream, server: &str, fate: &Fate) -> io::Result<()> {
                 answer(client, &request, told)?;
                 continue;
             }
-            None | Some(Fault::Replaced(_) | Fault::Unanswered) => {}
+            None | Some(Fault::Replaced(_) | Fault::Unanswered | Fault::Damaged) => {}
         }
         let store = match &mut store {
             Some(store) => store,
             none => none.insert(Store::connect(server)?),
         };
         request.write(&store.write)?;
-        body.pass(&mut from_client, &mut store.write)?;
+        match fault {
+            Some(Fault::Damaged) => body.damage(&mut from_client, &mut store.write)?,
+            _ => body.pass(&mut from_client, &mut store.write)?,
+        }
         let goes_on = store.pass_answer(&request, client, fault)?;
         if !goes_on {
             return Ok(());
@@ -287,7 +301,7 @@ impl Store {
         let said = self.answer()?;
         let body = said.answer_body(request)?;
         match fault {
-            None => {
+            None | Some(Fault::Damaged) => {
                 said.write(client)?;
                 body.pass(&mut self.read, &mut client)?;
             }
@@ -363,10 +377,11 @@ mod tests {
         faults.assert_failed(&["PUT", "it"]);
         // The last one was done all the same.
         let mut connection = raw::connect(middleman.address());
+        faults.fail(&["PUT"], &[Fault::Damaged]);
         faults.fail(&["HEAD"], &[Fault::Unheard]);
-        write!(connection, "{PUT}HEAD / HTTP/1.1\r\n\r\n").unwrap();
+        write!(connection, "{PUT}{PUT}HEAD / HTTP/1.1\r\n\r\n").unwrap();
         let answers = String::from_utf8(raw::read_to_close(&mut connection)).unwrap();
-        assert!(answers.contains("6\r\n4 body\r\n"), "{answers}");
+        assert!(answers.contains("6\r\n4 cody\r\n") && answers.contains("6\r\n5 body\r\n"), "{answers}");
     }
 
     #[test]

@@ -140,6 +140,30 @@ async fn an_upload_that_was_not_begun_behind_a_good_status_is_none(faults: &Faul
     assert_eq!(backend.uploads(&key).await.unwrap(), Vec::from_iter(begun));
 }
 
+/// The checksums go with what is written, so nothing lies there that is not what was sent; sent again, it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_on_its_way_to_s3_is_refused() {
+    let (faults, backend) = failing_s3();
+    let (key, whole) = (ObjectKey::random(), bytes(100_000, 18));
+    let words = key.to_string();
+    let words = ["PUT", words.as_str()];
+    faults.fail(&words, &[Fault::Damaged]);
+    let refused = backend.put(&key, vec![whole.clone()]).await;
+    faults.assert_failed(&words);
+    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
+    let nothing = backend.size(&key).await;
+    assert!(matches!(nothing, Err(Error::Lost { .. })), "{nothing:?}");
+
+    let upload = backend.begin(&key).await.unwrap();
+    faults.fail(&words, &[Fault::Damaged]);
+    let refused = backend.put_part(&key, &upload, 0, vec![whole.clone()]).await;
+    faults.assert_failed(&words);
+    assert!(matches!(refused, Err(Error::Backend { .. })), "{refused:?}");
+    let part = backend.put_part(&key, &upload, 0, vec![whole.clone()]).await.unwrap();
+    backend.complete(&key, &upload, vec![(0, part)]).await.unwrap();
+    assert!(read(&*backend, &key, 0..100_000).await.unwrap() == whole);
+}
+
 /// Whoever deletes many at once would forget those that are still there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_whose_delete_failed_behind_a_good_status_are_not_taken_for_deleted() {
