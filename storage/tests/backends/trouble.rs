@@ -6,7 +6,7 @@ use crate::{
     minio::s3_settings,
     read,
     startup::serve,
-    stores::{failing_s3, gcs, gcs_server, gcs_settings},
+    stores::{failing_s3, failing_s3_settings, gcs, gcs_server, gcs_settings},
 };
 use futures_util::TryStreamExt;
 use longshore_config::S3;
@@ -208,20 +208,30 @@ const LAST_PAGE: &str = "200 OK\r\n\r\n<ListMultipartUploadsResult><IsTruncated>
     <Upload><Key>p/objects/01800000000070008000000000000002</Key><UploadId>third</UploadId></Upload>\
     </ListMultipartUploadsResult>";
 
-/// What stands in for Google tells the uploads of whole keys only, so this is what Google would say.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_uploads_are_listed_page_by_page() {
-    let settings = gcs_settings().await;
-    let (faults, backend) = (gcs_server().await.faults(), gcs_backend(&settings).unwrap());
-    let prefix = format!("prefix={}%2Fobjects%2F", settings.prefix);
-    let first = ["GET", "uploads=", prefix.as_str()];
-    let last = ["GET", prefix.as_str(), "&key-marker=p%2Fobjects%2Fb&upload-id-marker=second"];
-    faults.fail(&first, &[Fault::Refused(FIRST_PAGE)]);
+/// `MinIO`, and so what stands in for Google, tells the uploads of whole keys only: this is what S3 and Google would say.
+async fn assert_listed_page_by_page(faults: &Faults, backend: &dyn Backend, prefix: &str) {
+    let prefix = format!("prefix={prefix}%2Fobjects%2F");
+    let first = ["GET", "uploads", prefix.as_str()];
+    let last = ["GET", "uploads", prefix.as_str(), "&key-marker=p%2Fobjects%2Fb&", "upload-id-marker=second"];
     faults.fail(&last, &[Fault::Refused(LAST_PAGE)]);
+    faults.fail(&first, &[Fault::Refused(FIRST_PAGE)]);
     let listed: Vec<BegunUpload> = backend.list_uploads().try_collect().await.unwrap();
     faults.assert_failed(&first);
     faults.assert_failed(&last);
     let listed: Vec<_> = listed.iter().map(|upload| (upload.key.to_string(), upload.name.as_str())).collect();
     let key = |last| format!("objects/0180000000007000800000000000000{last}");
     assert_eq!(listed, [(key(1), "first"), (key(2), "third")], "what else lies there is not ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_uploads_of_s3_are_listed_page_by_page() {
+    let (faults, settings) = failing_s3_settings();
+    assert_listed_page_by_page(&faults, &*s3_backend(&settings, None).unwrap(), &settings.prefix).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_uploads_of_google_cloud_storage_are_listed_page_by_page() {
+    let settings = gcs_settings().await;
+    let faults = gcs_server().await.faults();
+    assert_listed_page_by_page(faults, &*gcs_backend(&settings).unwrap(), &settings.prefix).await;
 }
