@@ -14,11 +14,12 @@ use bytes::Bytes;
 use files::files;
 use futures_util::TryStreamExt;
 use longshore_storage::{
-    Backend, BegunUpload, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, memory_backend,
+    Backend, BegunUpload, DocumentName, Error, ObjectKey, RemoteStore, SMALLEST_PART, Storage, gcs_backend,
+    memory_backend, s3_backend,
 };
-use minio::minio;
+use minio::{minio, s3_settings};
 use std::sync::Arc;
-use stores::{azurite, gcs, yours};
+use stores::{azurite, gcs, gcs_settings, yours};
 
 /// Makes a test of each function on each backend. `whole`: what is asked of files too, which have no parts. The last,
 /// `yours`, runs on the store that `LONGSHORE_STORAGE__*` name:
@@ -299,6 +300,19 @@ async fn all_uploads_are_listed(backend: Arc<dyn Backend>) {
     }
     let listed: Vec<BegunUpload> = backend.list_uploads().try_collect().await.unwrap();
     assert!(!begun.iter().any(|upload| listed.contains(upload)), "{listed:?}");
+}
+
+/// Two clients speak to each of the two, and must mean the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefix_may_have_characters_that_urls_encode() {
+    let (mut s3, mut gcs) = (s3_settings(), gcs_settings().await);
+    for prefix in [&mut s3.prefix, &mut gcs.prefix] {
+        prefix.push_str("/100% R&D+#~");
+    }
+    for backend in [s3_backend(&s3, None).unwrap(), gcs_backend(&gcs).unwrap()] {
+        uploads_are_listed_until_they_end(backend.clone()).await;
+        an_upload_ends_once(backend).await;
+    }
 }
 
 /// A document that no other test has.
