@@ -21,7 +21,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// The manifests that go, and those that go with them.
+    /// The manifests that go, now or later, and those that go with them.
     pub(super) async fn follow<F: FnMut(Foreseen)>(
         metadata: &Metadata,
         rules: &Rules,
@@ -100,7 +100,7 @@ impl Losses {
         self.lose(condemned.review.thing(), manifest, account);
     }
 
-    /// The manifests that wait in the queue and go by themselves.
+    /// The manifests that wait in the queue and go by themselves, now or when their time is over.
     async fn lose_unkept<F: FnMut(Foreseen)>(
         &mut self,
         metadata: &Metadata,
@@ -126,8 +126,11 @@ impl Losses {
         let ManifestFacts { repository, digest, size, untagged_since: since, .. } = facts;
         match verdict {
             Verdict::Goes => self.lose(manifest, GoingManifest { repository, digest, size, since }, account),
+            // It goes when its time is over, and takes with it what it keeps.
             Verdict::Until(until, reason) => {
-                account.tell(Foreseen::StayingManifest(StayingManifest { repository, digest, size, until, reason }));
+                if self.note(manifest) {
+                    account.lose_later(StayingManifest { repository, digest, size, until, reason });
+                }
             }
             // What keeps it may go: that is told at the end.
             Verdict::Kept(_) => {}
@@ -180,10 +183,19 @@ impl Losses {
     }
 
     fn lose<F: FnMut(Foreseen)>(&mut self, manifest: Review, told: GoingManifest, account: &mut Account<F>) {
-        if self.seen.insert(manifest) {
+        if self.note(manifest) {
             account.lose_manifest(told);
+        }
+    }
+
+    /// Notes that a manifest goes, at whatever time: what goes with it is followed when all are known. False where that was
+    /// noted already.
+    fn note(&mut self, manifest: Review) -> bool {
+        let is_new = self.seen.insert(manifest);
+        if is_new {
             self.all.push(manifest);
         }
+        is_new
     }
 }
 

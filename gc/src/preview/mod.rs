@@ -3,7 +3,7 @@
 //!
 //! Whatever may go is in the queue, or is kept only by what is, or by a tag that a rule deletes: so this is work in proportion
 //! to garbage, and to the tags that rules are for. Each thing is told as soon as it is found and then forgotten; what stays in
-//! memory are the numbers of what goes, and the names of the repositories that it goes from.
+//! memory are the numbers of what goes, now or later, and the names of the repositories that it goes from.
 
 mod blobs;
 mod losses;
@@ -23,10 +23,13 @@ const PAGE: u32 = 500;
 /// What a collection would do, added up.
 #[derive(Debug, Default)]
 pub struct Preview {
-    /// By repository, what it would hold no more.
+    /// By repository, what it would hold no more in the end.
     pub repositories: BTreeMap<RepositoryName, Share>,
-    /// What would be deleted of the store and the database, once what is promised and what is read has had its time.
+    /// All that nothing keeps: what would be deleted of the store and the database, once what stays for now, what is promised
+    /// and what is read has had its time.
     pub freed: Share,
+    /// Manifests that stay for now although nothing keeps them, without what goes with them. They are a part of what is freed.
+    pub staying: Share,
     /// What repositories hold by a lease alone, for now. It is a part of what they would hold no more.
     pub leased: Share,
     /// Sessions that have time still, which are no part of the others.
@@ -70,7 +73,7 @@ pub enum Foreseen {
     Tag(GoingTag),
     /// A manifest goes.
     Manifest(GoingManifest),
-    /// A manifest stays for now.
+    /// A manifest stays for now, and goes later.
     StayingManifest(StayingManifest),
     /// A manifest waits to be looked at, and is kept.
     Kept(Kept),
@@ -113,7 +116,7 @@ pub struct GoingManifest {
     pub since: Option<SystemTime>,
 }
 
-/// A manifest that stays for now.
+/// A manifest that nothing keeps and that stays for now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StayingManifest {
     /// Where it is.
@@ -230,10 +233,20 @@ impl<F: FnMut(Foreseen)> Account<F> {
     }
 
     fn lose_manifest(&mut self, manifest: GoingManifest) {
-        let size = manifest.size;
-        self.share_of(&manifest.repository).add_manifest(size);
-        self.preview.freed.add_manifest(size);
+        self.add_manifest(&manifest.repository, manifest.size);
         self.tell(Foreseen::Manifest(manifest));
+    }
+
+    /// The same of one that stays for now.
+    fn lose_later(&mut self, manifest: StayingManifest) {
+        self.add_manifest(&manifest.repository, manifest.size);
+        self.preview.staying.add_manifest(manifest.size);
+        self.tell(Foreseen::StayingManifest(manifest));
+    }
+
+    fn add_manifest(&mut self, repository: &RepositoryName, size: u64) {
+        self.share_of(repository).add_manifest(size);
+        self.preview.freed.add_manifest(size);
     }
 
     fn keep_manifest(&mut self, kept: Kept) {

@@ -50,7 +50,7 @@ async fn a_registry_in_use_loses_nothing() {
     let (preview, told) = place.preview().await;
     assert_eq!(told, [kept("manifest", Some(Reason::Tag("latest".parse().unwrap())))]);
     assert_eq!(preview.kept, KeptCounts { by_tag: 1, ..KeptCounts::default() });
-    assert_eq!((preview.freed, preview.leased, preview.open), Default::default());
+    assert_eq!((preview.freed, preview.staying, preview.leased, preview.open), Default::default());
     assert!(preview.repositories.is_empty(), "{preview:?}");
 }
 
@@ -140,6 +140,39 @@ async fn a_layer_that_more_manifests_than_a_page_share_goes_once_with_the_last()
     let (preview, _) = place.preview().await;
     assert_eq!(place.blobs().await.iter().map(named).collect::<Vec<_>>(), [(Some("app"), digest("base"), 4, true)]);
     assert_eq!(preview.freed, Share { manifests: count, blobs: 1, sessions: 0, bytes: count * 12 + 4 });
+}
+
+/// Whoever deletes a half of a registry is told at once what that frees, although a week has to go by first.
+#[tokio::test]
+async fn manifests_that_stay_for_now_are_freed_in_the_end_with_what_goes_with_them() {
+    let place = place(Duration::ZERO).await;
+    for layer in ["own", "shared"] {
+        place.push_object("app", layer).await;
+    }
+    let child = place.push_manifest("app", "child", &["own", "shared"], &[]).await;
+    let tags = vec!["latest".parse().unwrap()];
+    let index = PutManifest { children: vec![child], tags, ..Place::manifest("app", "index", &[]) };
+    let signature = PutManifest { subject: Some(index.digest), ..Place::manifest("app", "signature", &[]) };
+    for manifest in [index, signature] {
+        assert_eq!(place.metadata.put_manifest(manifest).await.unwrap(), PutManifestOutcome::Stored);
+    }
+    place.push_manifest("app", "next", &["shared"], &["latest"]).await;
+    let (preview, told) = place.preview().await;
+    let (mut staying, mut going) = (Vec::new(), Vec::new());
+    for foreseen in told {
+        match foreseen {
+            Foreseen::StayingManifest(manifest) => staying.push((manifest.digest, manifest.reason)),
+            Foreseen::Manifest(manifest) => going.push((manifest.digest, manifest.since)),
+            _ => {}
+        }
+    }
+    assert_eq!(staying, [(digest("index"), Reason::Undo)]);
+    going.sort_by_key(|(going, _)| *going != child);
+    assert_eq!(going, [(child, None), (digest("signature"), None)]);
+    assert_eq!(place.blobs().await.iter().map(named).collect::<Vec<_>>(), [(Some("app"), digest("own"), 3, true)]);
+    assert_eq!(preview.freed, Share { manifests: 3, blobs: 1, sessions: 0, bytes: 5 + 5 + 9 + 3 });
+    assert_eq!(preview.staying, Share { manifests: 1, bytes: 5, ..Share::default() });
+    assert_eq!(preview.repositories.values().copied().collect::<Vec<_>>(), [preview.freed]);
 }
 
 #[tokio::test]

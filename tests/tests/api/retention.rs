@@ -156,6 +156,12 @@ async fn the_preview_says_until_when_leases_uploads_and_rules_keep_the_rest(back
     assert!(manifest.ends_with(", by untagged_after of the rule \"audited\""), "{said}");
     line(&format!("stays  blob {repository}@{}  1000 bytes  lease until 2", loose.digest));
     assert!(line("stays  upload ").contains(&format!(" to {repository}  777 bytes  until 2")), "{said}");
+    for blob in [&old.config, &old.layer] {
+        assert!(line(&format!("goes   blob {repository}@{}", blob.digest)).ends_with("last manifest that needs it"));
+    }
+    let size = old.manifest.bytes.len();
+    line(&format!("freed in the end: 1 manifests, 3 blobs, 0 uploads, {} bytes", size + 100 + 200 + 1000));
+    line(&format!("of these in manifests that stay for now: 1 manifests, {size} bytes"));
     line("of these held by a lease for now: 1 blobs, 1000 bytes");
     line("beside these, in uploads that have time: 1 uploads, 777 bytes");
     let said = registry.say(&["gc", "--dry-run"], "[]");
@@ -164,12 +170,16 @@ async fn the_preview_says_until_when_leases_uploads_and_rules_keep_the_rest(back
     let told = registry.foresee(audited);
     let [manifest] = of_kind(&told, "manifest")[..] else { panic!("{told:?}") };
     assert_eq!((&manifest["goes"], &manifest["rule"]), (&false.into(), &"audited".into()));
-    let [blob] = of_kind(&told, "blob")[..] else { panic!("{told:?}") };
+    let blobs = of_kind(&told, "blob");
+    let (leased, with): (Vec<&Value>, Vec<&Value>) = blobs.into_iter().partition(|blob| blob["why"] == "lease");
+    let [blob] = leased[..] else { panic!("{told:?}") };
     assert_eq!((&blob["digest"], &blob["goes"]), (&loose.digest.as_str().into(), &false.into()));
-    assert!(blob["why"] == "lease" && blob["lease_until"].is_string(), "{blob}");
+    assert!(blob["lease_until"].is_string(), "{blob}");
+    assert!(with.len() == 2 && with.iter().all(|blob| blob["why"] == "with its manifests"), "{told:?}");
     let [session] = of_kind(&told, "upload")[..] else { panic!("{told:?}") };
     assert_eq!((&session["goes"], &session["bytes"]), (&false.into(), &777.into()));
     let sum = told.last().expect("there is a sum");
+    assert_eq!(sum["staying"], json!({ "manifests": 1, "bytes": size }));
     assert_eq!(sum["leased"], json!({ "blobs": 1, "bytes": 1000 }));
     assert_eq!(sum["open"], json!({ "uploads": 1, "bytes": 777 }));
 }

@@ -107,7 +107,7 @@ fn blob_line(blob: &GoingBlob) -> String {
 }
 
 fn say_sums(preview: &Preview) -> Result<()> {
-    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
+    let Preview { repositories, freed, staying, leased, open, waiting, kept } = preview;
     if let Some(kept) = kept_line(kept) {
         say(&kept)?;
     }
@@ -115,6 +115,10 @@ fn say_sums(preview: &Preview) -> Result<()> {
         say(&format!("{repository}: {}", of(share)))?;
     }
     say(&format!("freed in the end: {}", of(freed)))?;
+    if staying.manifests > 0 {
+        let Share { manifests, bytes, .. } = staying;
+        say(&format!("of these in manifests that stay for now: {manifests} manifests, {bytes} bytes"))?;
+    }
     if leased.blobs > 0 {
         say(&format!("of these held by a lease for now: {} blobs, {} bytes", leased.blobs, leased.bytes))?;
     }
@@ -182,13 +186,14 @@ fn blob_as_json(blob: &GoingBlob) -> Value {
 }
 
 fn say_json_sums(preview: &Preview) -> Result<()> {
-    let Preview { repositories, freed, leased, open, waiting, kept } = preview;
+    let Preview { repositories, freed, staying, leased, open, waiting, kept } = preview;
     let share = |Share { manifests, blobs, sessions, bytes }: &Share| json!({ "manifests": manifests, "blobs": blobs, "uploads": sessions, "bytes": bytes });
     for (repository, lost) in repositories {
         say(&json!({ "kind": "repository", "repository": repository.as_str(), "loses": share(lost) }))?;
     }
     let sums = json!({
         "kind": "sum", "freed": share(freed),
+        "staying": { "manifests": staying.manifests, "bytes": staying.bytes },
         "leased": { "blobs": leased.blobs, "bytes": leased.bytes },
         "open": { "uploads": open.sessions, "bytes": open.bytes },
         "condemned": { "objects": waiting.count, "bytes": waiting.bytes },
