@@ -2,15 +2,17 @@
 //! passes.
 
 mod preview;
+mod progress;
 mod why;
 
 use super::{FOUND, output::say, serve::lifetimes, tags};
 use crate::cli::{GcAction, GcOptions, OutputFormat, SettingsSources};
 use anyhow::{Context as _, Result, ensure};
 use longshore_config::Settings;
-use longshore_gc::{Collected, Collector, Halt, Retention, Rules};
+use longshore_gc::{Collected, Collector, Error as GcError, Halt, Retention, Rules};
 use longshore_metadata::{Breaker, Deleted, Metadata};
 use std::{
+    cell::RefCell,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -68,8 +70,7 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     let _alone = alone.context("the server that has this database open collects its garbage by itself")?;
     let storage = super::open_pair(settings, metadata).await?;
     let collector = Collector::new(metadata.clone(), storage, at_once(rules));
-    let mut collected = Collected::default();
-    let passed = collector.pass(|event| collected += event).await;
+    let (collected, passed) = pass(&collector, options.output).await;
     let said = match options.output {
         OutputFormat::Text => say(&text(&collected)),
         OutputFormat::Json => say(&json(&collected)),
@@ -77,6 +78,17 @@ async fn act(settings: &Settings, metadata: &Metadata, options: &GcOptions) -> R
     passed.context("the pass did not come to its end: what is told above is done, and the next one goes on")?;
     said?;
     Ok(if collected.halt.is_some() { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+/// Runs a pass: what it did, and how it ended. People are told meanwhile how far it is.
+async fn pass(collector: &Collector, output: OutputFormat) -> (Collected, Result<(), GcError>) {
+    let collected = RefCell::new(Collected::default());
+    let work = collector.pass(|event| *collected.borrow_mut() += event);
+    let passed = match output {
+        OutputFormat::Text => progress::told(work, || progress::say_so_far(&collected.borrow())).await,
+        OutputFormat::Json => work.await,
+    };
+    (collected.into_inner(), passed)
 }
 
 /// What the operator decides, as the settings say it.
