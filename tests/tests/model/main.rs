@@ -3,7 +3,7 @@
 //! restores, and after it all that the design promises (design.md, section 5).
 //!
 //! A history that fails is made as short as it can be and printed with its seed: `MODEL_SEED=...` plays that one again.
-//! `MODEL_CASES` plays more of them.
+//! One that ends in a panic tells its seed too. `MODEL_CASES` plays more of them.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
@@ -31,7 +31,7 @@ use operation::{Operation, operations};
 use play::Outcome;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use std::{env, fmt::Write, sync::Arc};
+use std::{env, fmt::Write, sync::Arc, thread};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 use world::{Engine, Limits, World};
@@ -76,6 +76,17 @@ fn listed(history: &[Operation]) -> String {
     })
 }
 
+/// Tells the seed of a history that ends in a panic: no outcome comes back then that could be printed with it.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("MODEL_SEED={} plays it again", self.0);
+        }
+    }
+}
+
 /// Plays so many histories, or the one that the environment asks for.
 fn run(engine: &Arc<Engine>, cases: usize) {
     let runtime = runtime();
@@ -85,10 +96,11 @@ fn run(engine: &Arc<Engine>, cases: usize) {
     };
     for seed in seeds {
         let history = history(seed);
+        let _seed = Seed(seed);
         if let Err(why) = play(&runtime, engine, &history) {
             eprintln!("MODEL_SEED={seed}: {why}");
             let (history, why) = shorten::shorten(history, why, |history| play(&runtime, engine, history).err());
-            panic!("{why}\n{}MODEL_SEED={seed} plays it again", listed(&history));
+            panic!("{why}\n{}", listed(&history));
         }
     }
 }
