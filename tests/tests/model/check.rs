@@ -142,10 +142,19 @@ pub(crate) async fn everything(world: &World, expected: &mut Expected) -> Outcom
             }
         }
     }
-    match world.ledger.book().written_again.first() {
-        Some(key) => Err(format!("{key} was written after it was deleted")),
-        None => Ok(()),
+    store_was_used_well(world)
+}
+
+/// No key was written twice, and nobody listed the store: neither clients nor collectors need to.
+fn store_was_used_well(world: &World) -> Outcome {
+    let book = world.ledger.book();
+    if let Some(key) = book.written_again.first() {
+        return Err(format!("{key} was written after it was deleted"));
     }
+    if book.lists > 0 {
+        return Err(format!("the store was listed {} times, and not by fsck", book.lists));
+    }
+    Ok(())
 }
 
 /// Lets all time go by that anything waits for, and the collector run until it finds nothing more: then what tags keep is

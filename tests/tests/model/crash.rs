@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use longshore_gc::Error as GcError;
 use longshore_registry::Result as Pushed;
-use longshore_storage::{Backend, ByteStream, ObjectKey, Result};
+use longshore_storage::{Backend, BegunUpload, ByteStream, ObjectKey, Result};
 use std::{
     ops::Range,
     sync::{
@@ -98,6 +98,10 @@ impl Backend for LastStore {
 
     fn uploads<'call>(&'call self, key: &'call ObjectKey) -> BoxFuture<'call, Result<Vec<String>>> {
         Box::pin(self.until_death(self.inner.uploads(key)))
+    }
+
+    fn list_uploads(&self) -> BoxStream<'_, Result<BegunUpload>> {
+        self.inner.list_uploads()
     }
 
     fn list(&self) -> BoxStream<'_, Result<(ObjectKey, u64)>> {

@@ -403,7 +403,7 @@ impl Insistent<'_> {
         }
         let named: BTreeSet<String> = self.world.clock.keys().await.into_iter().collect();
         let book = self.world.ledger.book();
-        if book.objects != named || !book.uploads.is_empty() || !book.written_again.is_empty() {
+        if book.objects != named || !book.uploads.is_empty() || !book.written_again.is_empty() || book.lists > 0 {
             return Err(format!("the store holds {book:?}, and the database names {named:?}"));
         }
         Ok(())
