@@ -165,7 +165,7 @@ impl Scrubber {
     async fn begin(&self, claim: ScrubClaim, asked: Option<RoundFrom>) -> Result<Option<(ScrubClaim, Rate)>, Error> {
         let is_under_way = claim.began.is_some() && claim.finished.is_none();
         if is_under_way && asked != Some(RoundFrom::Beginning) {
-            let rate = Rate::of(self.rules, &claim);
+            let rate = self.rate_of(&claim).await?;
             return Ok(Some((claim, rate)));
         }
         if asked.is_none() && self.is_done_for_now(&claim) {
@@ -188,6 +188,9 @@ impl Scrubber {
         self.read_rows(claim, rows, &mut rate, report).await?;
         let mut batch = Batch::new(last);
         loop {
+            if rate.is_old() {
+                rate = self.rate_of(&self.metadata.scrub_state().await?).await?;
+            }
             let objects = self.metadata.objects_after(last, BATCH).await?;
             let is_end = objects.is_empty();
             for object in objects {

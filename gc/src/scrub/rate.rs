@@ -1,6 +1,7 @@
 //! How fast objects are read again: as slowly as the period lets, so that clients do not notice.
 
-use super::ScrubRules;
+use super::{ScrubRules, Scrubber};
+use crate::Error;
 use longshore_metadata::ScrubClaim;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,10 +11,21 @@ const LEAST: u64 = 4 * 1024 * 1024;
 /// What was not used is not saved up for longer than this.
 const SAVED_UP: Duration = Duration::from_secs(1);
 
+/// It is worked out again after such a part of the period, for clients push while objects are read; and not after less than an
+/// hour, for all that is left is added up.
+const PART: u32 = 30;
+const LEAST_PART: Duration = Duration::from_secs(3600);
+/// Objects whose sizes are read together.
+const PAGE: u32 = 1000;
+
 /// Bytes a second.
 #[derive(Debug)]
 pub(super) struct Rate {
     bytes: u64,
+    /// When it was worked out.
+    since: Instant,
+    /// For so long it holds.
+    holds: Duration,
     /// When the next bytes may be read.
     next: Instant,
 }
@@ -25,7 +37,14 @@ impl Rate {
         let gone = round.began.and_then(|began| round.now.duration_since(began).ok()).unwrap_or_default();
         let (bytes, time) = (round.total.saturating_sub(round.done), rules.period.saturating_sub(gone));
         let needed = bytes / (time.as_secs() * 4 / 5).max(1);
-        Self { bytes: needed.max(LEAST).min(rules.rate).max(1), next: Instant::now() }
+        let now = Instant::now();
+        let bytes = needed.max(LEAST).min(rules.rate).max(1);
+        Self { bytes, since: now, holds: (rules.period / PART).max(LEAST_PART), next: now }
+    }
+
+    /// Whether it is time to work it out again.
+    pub(super) fn is_old(&self) -> bool {
+        self.since.elapsed() >= self.holds
     }
 
     /// Waits until so many more bytes may be read.
@@ -34,6 +53,25 @@ impl Rate {
         tokio::time::sleep_until(self.next).await; // this wait is the rate
         let begun = self.next.max(now.checked_sub(SAVED_UP).unwrap_or(now));
         self.next = begun + Duration::from_secs_f64(bytes as f64 / self.bytes as f64);
+    }
+}
+
+impl Scrubber {
+    /// The rate for a round that has come so far, by what is left of it now: it has grown since it began, or shrunk.
+    pub(super) async fn rate_of(&self, round: &ScrubClaim) -> Result<Rate, Error> {
+        let total = round.done.saturating_add(self.left_after(round.last).await?);
+        Ok(Rate::of(self.rules, &ScrubClaim { total, ..round.clone() }))
+    }
+
+    /// The bytes of all objects after this one.
+    pub(super) async fn left_after(&self, mut last: i64) -> Result<u64, Error> {
+        let mut left = 0;
+        loop {
+            let objects = self.metadata.objects_after(last, PAGE).await?;
+            let Some(object) = objects.last() else { return Ok(left) };
+            last = object.number;
+            left += objects.iter().map(|object| object.size).sum::<u64>();
+        }
     }
 }
 
@@ -87,6 +125,17 @@ mod tests {
         assert_eq!(rate(4_320_000 * MIB, 20 * DAY, 100 * MIB), 4_320_000 * MIB / (8 * day));
         assert_eq!(rate(4_320_000 * MIB, 30 * DAY, 100 * MIB), 100 * MIB, "the period is over");
         assert_eq!(rate(9_000_000 * MIB, 20 * DAY, 100 * MIB), LEAST, "it has grown since it began");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_worked_out_again_after_a_part_of_the_period_and_not_all_the_time() {
+        for (period, holds) in [(30 * DAY, DAY), (DAY, LEAST_PART), (Duration::ZERO, LEAST_PART)] {
+            let rate = Rate::of(ScrubRules { period, rate: MIB }, &round(0, 0, Duration::ZERO));
+            tokio::time::advance(holds - Duration::from_secs(1)).await;
+            assert!(!rate.is_old(), "{period:?}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(rate.is_old(), "{period:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

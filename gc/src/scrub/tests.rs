@@ -238,6 +238,18 @@ async fn a_round_that_was_broken_off_goes_on() {
     assert_eq!(place.scrub(MONTH).await.objects, 2);
 }
 
+/// A round may take a month, and what was pushed since it began is read in it too.
+#[tokio::test]
+async fn what_is_left_of_a_round_is_what_is_there_by_now() {
+    let place = place(Duration::ZERO).await;
+    place.push_objects(3).await;
+    let scrubber = place.scrubber(MONTH);
+    let first = place.metadata.objects_after(0, 1).await.unwrap().remove(0);
+    assert_eq!(scrubber.left_after(0).await.unwrap(), 3 * first.size);
+    place.push_object("app", "pushed since").await;
+    assert_eq!(scrubber.left_after(first.number).await.unwrap(), 2 * first.size + 12);
+}
+
 /// A replica is at a round that takes a month.
 #[tokio::test]
 async fn whoever_is_asked_to_read_takes_the_round_from_a_replica() {
