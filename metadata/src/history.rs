@@ -20,6 +20,20 @@ pub struct TagChange {
     pub is_restorable: bool,
 }
 
+/// How far a look through the old changes of all tags came, in the order of their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryPlace {
+    /// When the last change was that was looked at, as the database has it.
+    pub(crate) at: i64,
+    /// Its number.
+    pub(crate) number: i64,
+}
+
+impl HistoryPlace {
+    /// Where a look begins.
+    pub const FIRST: Self = Self { at: i64::MIN, number: i64::MIN };
+}
+
 /// A manifest that a client deleted, and that can be brought back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedManifest {

@@ -41,7 +41,7 @@ pub use garbage::{
     BlobFacts, Breaker, CollectionState, CondemnedGrant, CondemnedManifest, Deleted, GarbageOutcome, GrantFacts,
     KeptManifest, ManifestFacts, NeededBlob, Review, ReviewPage, Reviewed, WaitingBytes,
 };
-pub use history::{DeletedManifest, TagChange};
+pub use history::{DeletedManifest, HistoryPlace, TagChange};
 pub use inventory::{Content, ContentPage, Forgotten, InRows, ObjectRow, StrayObject, Table};
 pub use preview::{BlobUser, OpenSession, SessionPage};
 pub use pulls::{ManifestPulls, TagPulls};
@@ -345,6 +345,13 @@ impl Metadata {
     /// Forgets at most `limit` deleted manifests that can be brought back no more.
     pub async fn forget_deleted(&self, limit: u32) -> Result<u64> {
         on_engine!(self.forget_deleted(limit))
+    }
+
+    /// Looks at the `limit` changes of tags after `after` that are older than `age`, and forgets those that say nothing of any
+    /// time since: another one as old has followed them, or they are deletions and nothing is left before them. Answers how
+    /// far it came; none where nothing as old comes after that.
+    pub async fn forget_history(&self, age: Duration, after: HistoryPlace, limit: u32) -> Result<Option<HistoryPlace>> {
+        on_engine!(self.forget_history(age, after, limit))
     }
 
     /// A page of the manifests whose subject is this digest, in the order of their digests.

@@ -2,7 +2,7 @@
 
 use crate::content::{by, digest_of, image, manifest, repository, tag, tagged};
 use crate::database::{BEGIN, Database, PROMISE, REVIEW_DELAY, TICK};
-use longshore_metadata::{DeletedManifest, Lifetimes, TagChange};
+use longshore_metadata::{DeletedManifest, HistoryPlace, Lifetimes, TagChange};
 use longshore_oci::Digest;
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +15,15 @@ on_both_engines!(
     the_blobs_of_a_deleted_manifest_are_kept_as_long,
     without_undo_nothing_is_kept,
     the_last_delete_counts,
+    what_is_old_is_forgotten_but_for_what_a_tag_names,
+    whatever_is_forgotten_every_time_since_is_answered_as_before,
+    a_deletion_is_not_forgotten_before_what_it_ended,
+    a_deletion_that_becomes_old_in_the_middle_waits_for_what_it_ended,
 );
 
 const UNDO: Duration = Duration::from_secs(7 * 24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Database {
     async fn keep_deleted_for(&self, undo: Duration) {
@@ -32,6 +37,46 @@ impl Database {
 
     async fn deleted(&self, digest: &Digest) -> Option<DeletedManifest> {
         self.metadata.deleted_manifest(&repository("app"), digest).await.unwrap()
+    }
+
+    async fn push_tags(&self, body: &str, names: &[&str]) -> Digest {
+        self.push(tagged(manifest("app", body), names)).await
+    }
+
+    async fn delete_tag(&self, name: &str) {
+        assert!(self.metadata.delete_tag(&repository("app"), &tag(name), None).await.unwrap(), "{name}");
+    }
+
+    /// What the tag has named, newest first; none where it was deleted.
+    async fn past(&self, name: &str) -> Vec<Option<Digest>> {
+        let changes = self.metadata.tag_changes(&repository("app"), &tag(name), None, 100).await.unwrap();
+        changes.into_iter().map(|change| change.digest).collect()
+    }
+
+    /// What the tags named from then on, each half of a second; none where there was no such tag.
+    async fn named_since(&self, names: &[&str], since: SystemTime) -> Vec<Option<Digest>> {
+        let mut named = Vec::new();
+        for name in names {
+            for step in 0..20_u32 {
+                let at = since + SECOND / 2 * step;
+                let change = self.metadata.tag_at(&repository("app"), &tag(name), at).await.unwrap();
+                named.push(change.and_then(|change| change.digest));
+            }
+        }
+        named
+    }
+
+    /// Forgets what may be forgotten of the next few changes; answers how far it came.
+    async fn forget_page(&self, age: Duration, after: HistoryPlace, limit: u32) -> Option<HistoryPlace> {
+        self.metadata.forget_history(age, after, limit).await.unwrap()
+    }
+
+    /// Forgets all that is older and may be forgotten, so many changes at a time.
+    async fn forget_history(&self, age: Duration, limit: u32) {
+        let mut after = HistoryPlace::FIRST;
+        while let Some(last) = self.forget_page(age, after, limit).await {
+            after = last;
+        }
     }
 }
 
@@ -158,4 +203,87 @@ async fn the_last_delete_counts(database: Database) {
     database.delete(&digest, "dave").await;
     database.advance(UNDO - TICK).await;
     assert!(database.deleted(&digest).await.is_some());
+}
+
+async fn what_is_old_is_forgotten_but_for_what_a_tag_names(database: Database) {
+    let first = database.push_tags("first", &["untouched", "moved", "deleted", "pushed-again"]).await;
+    database.advance(SECOND).await;
+    let second = database.push_tags("second", &["moved"]).await;
+    for name in ["deleted", "pushed-again"] {
+        database.delete_tag(name).await;
+    }
+    database.advance(SECOND).await;
+    let third = database.push_tags("third", &["moved", "pushed-again"]).await;
+
+    database.advance(YEAR - 2 * SECOND).await;
+    database.forget_history(YEAR, 2).await;
+    assert_eq!(database.inside.count("SELECT count(*) FROM tag_history").await, 9, "nothing is older than a year");
+
+    database.advance(2 * SECOND).await;
+    database.forget_history(YEAR, 2).await;
+    assert_eq!(database.past("untouched").await, [Some(first)]);
+    assert_eq!(database.past("moved").await, [Some(third), Some(second)], "it named the second a year ago");
+    assert_eq!(database.past("pushed-again").await, [Some(third)]);
+    assert_eq!(database.past("deleted").await, []);
+
+    for _ in 0..2 {
+        database.advance(YEAR).await;
+        database.forget_history(YEAR, 2).await;
+        assert_eq!(database.past("untouched").await, [Some(first)], "however long ago it was");
+        assert_eq!(database.past("moved").await, [Some(third)]);
+        assert_eq!(database.past("pushed-again").await, [Some(third)]);
+    }
+}
+
+async fn whatever_is_forgotten_every_time_since_is_answered_as_before(database: Database) {
+    const NAMES: [&str; 4] = ["untouched", "moved", "deleted", "pushed-again"];
+    const STEPS: u32 = 8;
+    database.push_tags("manifest", &NAMES).await;
+    for step in 1..=STEPS {
+        database.advance(SECOND).await;
+        database.push_tags(&format!("manifest {step}"), &["moved"]).await;
+        if step % 2 == 1 {
+            database.delete_tag("pushed-again").await;
+        } else {
+            database.push_tags("manifest", &["pushed-again"]).await;
+        }
+        if step == 3 {
+            database.delete_tag("deleted").await;
+        }
+    }
+    for age in (0..=STEPS).rev() {
+        let since = after(SECOND * (STEPS - age));
+        let before = database.named_since(&NAMES, since).await;
+        database.forget_history(SECOND * age, 3).await;
+        assert_eq!(database.named_since(&NAMES, since).await, before, "{age} s ago and later");
+    }
+    // What "moved" named until now, and what each of the three tags names.
+    assert_eq!(database.inside.count("SELECT count(*) FROM tag_history").await, 4);
+}
+
+/// The clock was set back between the two, so that the deletion is looked at first.
+async fn a_deletion_is_not_forgotten_before_what_it_ended(database: Database) {
+    database.push_tags("manifest", &["deleted"]).await;
+    database.advance(SECOND).await;
+    database.delete_tag("deleted").await;
+    let later = "UPDATE tag_history SET changed_at = changed_at + 2000000 WHERE digest IS NOT NULL";
+    assert_eq!(database.inside.execute(later, &[]).await.unwrap(), 1);
+    database.advance(2 * YEAR).await;
+    database.forget_history(YEAR, 1).await;
+    assert_eq!(database.past("deleted").await, [None]);
+    database.forget_history(YEAR, 1).await;
+    assert_eq!(database.past("deleted").await, []);
+}
+
+async fn a_deletion_that_becomes_old_in_the_middle_waits_for_what_it_ended(database: Database) {
+    let digest = database.push_tags("manifest", &["deleted"]).await;
+    database.advance(SECOND).await;
+    database.delete_tag("deleted").await;
+    database.advance(YEAR).await;
+    let came_to = database.forget_page(YEAR, HistoryPlace::FIRST, 1).await.unwrap();
+    database.advance(TICK).await;
+    assert!(database.forget_page(YEAR, came_to, 1).await.is_some(), "it is looked at");
+    assert_eq!(database.past("deleted").await, [None, Some(digest)]);
+    database.forget_history(YEAR, 1).await;
+    assert_eq!(database.past("deleted").await, []);
 }

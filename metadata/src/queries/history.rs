@@ -1,11 +1,13 @@
 //! The past of tags, and manifests that were deleted not long ago.
 
 use super::blobs::digest;
-use super::reviews::{stored_time, time};
+use super::dialect::review_list;
+use super::repositories::microseconds;
+use super::reviews::{id_list, stored_time, time};
 use super::{Batch, Connection, Store, Transaction, read};
-use crate::{DeletedManifest, Durability, Result, TagChange};
+use crate::{DeletedManifest, Durability, HistoryPlace, Result, TagChange};
 use longshore_oci::{Digest, RepositoryName, Tag};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What is told of a change `h`.
 macro_rules! change {
@@ -34,6 +36,18 @@ statements! {
         (SELECT n.repository_id, n.blob_id FROM manifest_blobs n WHERE n.manifest_id = $1)";
     FORGET_DELETED = "DELETE FROM deleted_manifests WHERE (repository_id, digest) IN (SELECT repository_id, digest \
         FROM deleted_manifests WHERE keep_until <= (SELECT now FROM clock) ORDER BY keep_until LIMIT $1)";
+    // A change is followed where the next one of the tag is as old: not where any one is, which would go through all that a tag
+    // has done since.
+    OLD_CHANGES = "SELECT h.changed_at, h.id, (h.digest IS NULL) AS is_deletion, \
+        COALESCE((SELECT n.changed_at FROM tag_history n WHERE n.repository_id = h.repository_id AND n.tag = h.tag \
+            AND n.id > h.id ORDER BY n.id LIMIT 1) < (SELECT now FROM clock) - $1, FALSE) AS is_followed \
+        FROM tag_history h WHERE h.changed_at < (SELECT now FROM clock) - $1 AND (h.changed_at, h.id) > ($2, $3) \
+        ORDER BY h.changed_at, h.id LIMIT $4";
+    FORGET_FOLLOWED = concat!("DELETE FROM tag_history WHERE id IN (SELECT l.id1 FROM ", review_list!("$1"), " l)");
+    // One that has something before it stays: without it, that would be what the tag names.
+    FORGET_DELETIONS = concat!("DELETE FROM tag_history WHERE id IN (SELECT l.id1 FROM ", review_list!("$1"), " l) \
+        AND NOT EXISTS (SELECT 1 FROM tag_history o WHERE o.repository_id = tag_history.repository_id \
+            AND o.tag = tag_history.tag AND o.id < tag_history.id)");
 }
 
 /// Keeps what is about to be deleted, and its blobs, for as long as it can be brought back.
@@ -61,6 +75,50 @@ impl Transaction for ForgetDeleted {
     async fn run(&self, connection: &mut Connection) -> Result<u64> {
         let forgotten = sqlx::query(FORGET_DELETED).bind(i64::from(self.limit)).execute(connection).await?;
         Ok(forgotten.rows_affected())
+    }
+}
+
+/// When a change was, its number, whether it is a deletion, and whether one that is as old has followed it.
+type OldChangeRow = (i64, i64, bool, bool);
+
+/// Forgets changes that say nothing any more, whatever has happened since they were read: nothing comes before what is here.
+struct ForgetChanges {
+    followed: Vec<i64>,
+    /// Those that none has followed.
+    deletions: Vec<i64>,
+}
+
+impl ForgetChanges {
+    fn of(rows: &[OldChangeRow]) -> Self {
+        let numbers = |chosen: fn(&OldChangeRow) -> bool| -> Vec<i64> {
+            rows.iter().filter(|row| chosen(row)).map(|(_, number, ..)| *number).collect()
+        };
+        Self {
+            followed: numbers(|(.., is_followed)| *is_followed),
+            deletions: numbers(|(.., is_deletion, is_followed)| *is_deletion && !is_followed),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.followed.is_empty() && self.deletions.is_empty()
+    }
+}
+
+impl Transaction for ForgetChanges {
+    type Output = ();
+
+    /// What is lost is forgotten once more.
+    const DURABILITY: Durability = Durability::Relaxed;
+
+    /// In this order: a deletion goes when what it ended has gone.
+    async fn run(&self, connection: &mut Connection) -> Result<()> {
+        for (statement, numbers) in [(FORGET_FOLLOWED, &self.followed), (FORGET_DELETIONS, &self.deletions)] {
+            if !numbers.is_empty() {
+                let list = id_list(numbers.iter().map(|number| (*number, 0)));
+                sqlx::query(statement).bind(list).execute(&mut *connection).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -116,5 +174,27 @@ impl Store {
 
     pub(crate) async fn forget_deleted(&self, limit: u32) -> Result<u64> {
         self.write(ForgetDeleted { limit }).await
+    }
+
+    pub(crate) async fn forget_history(
+        &self,
+        age: Duration,
+        after: HistoryPlace,
+        limit: u32,
+    ) -> Result<Option<HistoryPlace>> {
+        let old: Result<Vec<OldChangeRow>> = read!(self.connections, connection => {
+            let asked = sqlx::query_as(OLD_CHANGES)
+                .bind(microseconds(age))
+                .bind(after.at)
+                .bind(after.number)
+                .bind(i64::from(limit));
+            Ok(asked.fetch_all(connection).await?)
+        });
+        let rows = old?;
+        let forget = ForgetChanges::of(&rows);
+        if !forget.is_empty() {
+            self.write(forget).await?;
+        }
+        Ok(rows.last().map(|(at, number, ..)| HistoryPlace { at: *at, number: *number }))
     }
 }
