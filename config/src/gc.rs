@@ -24,6 +24,9 @@ pub struct Gc {
     /// How long a manifest stays that was neither tagged, nor pushed, nor pulled. Default 7 d.
     #[serde(with = "duration")]
     pub undo: Duration,
+    /// How long it stays known what a tag named before. Default 365 d.
+    #[serde(with = "duration")]
+    pub tag_history: Duration,
     /// Of a hundred manifests, and of a hundred blobs, how many may be deleted in a day before that is taken for a mistake.
     /// Default 10; 100 is never.
     pub breaker: u8,
@@ -56,6 +59,7 @@ impl Default for Gc {
             upload_expiry: HOUR * 24,
             object_delay: HOUR,
             undo: HOUR * 24 * 7,
+            tag_history: HOUR * 24 * 365,
             breaker: 10,
             retention_interval: HOUR,
             tag_breaker: 50,

@@ -277,12 +277,27 @@ impl Rules {
         self.at_least("gc.upload_expiry", gc.upload_expiry, Duration::from_secs(1));
         self.at_least("gc.object_delay", gc.object_delay, Duration::ZERO);
         self.at_least("gc.undo", gc.undo, Duration::ZERO);
+        self.tag_history(gc);
         self.within("gc.breaker", &gc.breaker, &(1..=100));
         self.at_least("gc.retention_interval", gc.retention_interval, Duration::from_millis(10));
         self.within("gc.tag_breaker", &gc.tag_breaker, &(1..=100));
         self.within("gc.share", &gc.share, &(1..=100));
         self.at_least("gc.scrub_period", gc.scrub_period, Duration::ZERO);
         self.within("gc.scrub_rate", &gc.scrub_rate, &(Gc::SLOWEST_SCRUB..=ByteSize::new(1 << 40)));
+    }
+
+    fn tag_history(&mut self, gc: &Gc) {
+        self.at_least("gc.tag_history", gc.tag_history, Duration::ZERO);
+        if gc.tag_history < gc.undo {
+            let (shown, undo) = (duration::format(gc.tag_history), duration::format(gc.undo));
+            self.refuse(
+                "gc.tag_history",
+                format!(
+                    "{shown} is too short: choose at least {undo}, \
+                     for what a tag named must be known for as long as it can be brought back (gc.undo)"
+                ),
+            );
+        }
     }
 
     fn tags(&mut self, settings: &Settings) {

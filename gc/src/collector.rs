@@ -1,7 +1,8 @@
 //! Passes over all steps, again and again while the server runs.
 
 use crate::{
-    Clock, Collected, Error, Event, Findings, Halt, House, Pace, Rules, Step, Walks, objects, retention, uploads,
+    Clock, Collected, Error, Event, Findings, Halt, House, Pace, Rules, Step, Walks, history, objects, retention,
+    uploads,
 };
 use longshore_metadata::{Deleted, Metadata, Review};
 use longshore_storage::Storage;
@@ -15,7 +16,8 @@ impl Collector {
     /// A collector for this database and these objects.
     pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
         let pace = Pace::new(rules.share);
-        Self(House { metadata, storage, rules, clock: Clock::default(), pace, walks: Walks::default() })
+        let (walks, history_walks) = (Walks::default(), Walks::default());
+        Self(House { metadata, storage, rules, clock: Clock::default(), pace, walks, history_walks })
     }
 
     /// One pass over all steps, until none of them finds anything more to do. What it does is reported batch by batch.
@@ -57,6 +59,7 @@ impl Collector {
     async fn take_away(&self, report: &mut impl FnMut(Event)) -> Result<(), Error> {
         uploads::expire(&self.0, report).await?;
         uploads::forget_deleted(&self.0).await?;
+        history::forget_old(&self.0).await?;
         retention::look_through(&self.0, report).await?;
         for step in [Step::Manifests, Step::Grants, Step::Blobs] {
             self.0.all(step, report).await?;

@@ -9,6 +9,7 @@ mod collector;
 mod du;
 mod fsck;
 mod grants;
+mod history;
 mod length;
 mod manifests;
 mod objects;
@@ -124,6 +125,7 @@ struct House {
     clock: Clock,
     pace: Pace,
     walks: Walks,
+    history_walks: Walks,
 }
 
 /// Reviews that are read, and ended, together: few, so that no writer waits for long.

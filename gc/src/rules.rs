@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct Rules {
     /// How long a manifest stays that was neither tagged, nor pushed, nor pulled: so long a tag's past can be restored.
     pub undo: Duration,
+    /// How long it stays known what a tag named before: not shorter than that.
+    pub tag_history: Duration,
     /// How many manifests, and how many blobs, may go before that is taken for a mistake.
     pub breaker: Breaker,
     /// Of a hundred parts of the time, how many the collector works: the others belong to everybody else.
@@ -22,6 +24,7 @@ impl Default for Rules {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         Self {
             undo: DAY * 7,
+            tag_history: DAY * 365,
             breaker: Breaker { percent: 10, floor: 1000 },
             share: 50,
             retention: Retention::default(),

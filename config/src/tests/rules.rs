@@ -96,6 +96,7 @@ fn durations_have_ranges() {
         ("gc: { interval: 0s }", "1:17: gc.interval: 0s is out of range: choose 10ms to 3650d"),
         ("gc: { upload_expiry: 0s }", "1:22: gc.upload_expiry: 0s is out of range: choose 1s to 3650d"),
         ("gc: { object_delay: 4000d }", "1:21: gc.object_delay: 4000d is out of range: choose 0s to 3650d"),
+        ("gc: { tag_history: 4000d }", "1:20: gc.tag_history: 4000d is out of range: choose 0s to 3650d"),
         ("http: { idle_timeout: 0s }", "1:23: http.idle_timeout: 0s is out of range: choose 100ms to 3650d"),
         ("http: { header_timeout: 0s }", "1:25: http.header_timeout: 0s is out of range: choose 100ms to 3650d"),
         ("http: { drain_delay: 4000d }", "1:22: http.drain_delay: 4000d is out of range: choose 0s to 3650d"),
@@ -263,6 +264,20 @@ fn a_redirect_does_not_outlive_the_bytes() {
         format!("storage.redirects.lifetime: 20m is too long: choose at most 10m, {why}"),
         "the default needs as much as any other"
     );
+}
+
+#[test]
+fn the_past_of_a_tag_is_known_for_as_long_as_it_can_be_brought_back() {
+    let why = "for what a tag named must be known for as long as it can be brought back (gc.undo)";
+    assert_complaint(
+        "gc: { tag_history: 6d }",
+        &format!("longshore.yaml:1:20: gc.tag_history: 6d is too short: choose at least 7d, {why}"),
+    );
+    let long_undo = SettingsFile::new("gc: { undo: 400d }").load(&[], &[]).unwrap_err().to_string();
+    let expected = format!("gc.tag_history: 365d is too short: choose at least 400d, {why}");
+    assert!(long_undo.ends_with(&expected), "the default needs as much as any other: {long_undo}");
+    assert_accepted("gc: { tag_history: 7d }");
+    assert_accepted("gc: { undo: 0s, tag_history: 0s }");
 }
 
 #[test]

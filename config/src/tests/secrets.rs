@@ -137,6 +137,7 @@ gc:
   upload_expiry: 24h
   object_delay: 1h
   undo: 7d
+  tag_history: 365d
   breaker: 10
   retention_interval: 1h
   tag_breaker: 50

@@ -14,15 +14,15 @@ use tokio::time::Instant;
 /// Names of repositories that are read together.
 const REPOSITORIES: u32 = 500;
 
-/// When this process last went over all repositories: it need not do so at each pass.
+/// When this process last went over all of something: it need not do so at each pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Walks(Arc<Mutex<Option<Instant>>>);
 
 impl Walks {
-    /// Whether it is time again. Twice an interval: a repository is due an interval after somebody looked through it.
-    fn is_time(&self, interval: Duration) -> bool {
+    /// Whether it is time again, so long after the last time.
+    pub(crate) fn is_time(&self, interval: Duration) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_time = last.is_none_or(|last| last.elapsed() >= interval / 2);
+        let is_time = last.is_none_or(|last| last.elapsed() >= interval);
         if is_time {
             *last = Some(Instant::now());
         }
@@ -36,7 +36,8 @@ impl Walks {
 /// [`Error::TooMuch`] where too many tags, or build caches, would have gone: nothing is collected from then on.
 pub(crate) async fn look_through(house: &House, report: &mut impl FnMut(Event)) -> Result<(), Error> {
     let retention = &house.rules.retention;
-    if retention.rules.is_empty() || !house.walks.is_time(retention.interval) {
+    // Twice an interval: a repository is due an interval after somebody looked through it.
+    if retention.rules.is_empty() || !house.walks.is_time(retention.interval / 2) {
         return Ok(());
     }
     let mut after = String::new();

@@ -98,6 +98,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
     let unwritten = (2 * settings.database.pull_statistics).min(gc.undo / 10);
     Rules {
         undo: gc.undo + unwritten,
+        tag_history: gc.tag_history,
         breaker: Breaker { percent: gc.breaker, floor: FLOOR },
         share: gc.share,
         retention: tags::retention(settings),
