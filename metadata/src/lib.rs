@@ -328,7 +328,8 @@ impl Metadata {
         on_engine!(self.tag_changes(repository, tag, before, limit))
     }
 
-    /// What last happened to a tag until then: what it named at that time. None where there was no such tag yet.
+    /// What last happened to a tag until then: what it named at that time. None where there was no such tag yet,
+    /// and where it was deleted so long ago that this is forgotten.
     pub async fn tag_at(&self, repository: &RepositoryName, tag: &Tag, at: SystemTime) -> Result<Option<TagChange>> {
         on_engine!(self.tag_at(repository, tag, at))
     }

@@ -42,7 +42,7 @@ async fn act(registry: &Registry, options: &TagOptions) -> Result<ExitCode> {
             let (repository, tag) = split(name)?;
             let changes = registry.tag_history(&repository, &tag, *limit).await?;
             if changes.is_empty() {
-                bail!("{name} has never been here");
+                bail!("{name} is not here, and was not for as long as is known (gc.tag_history)");
             }
             tell(&changes, options.output)?;
             Ok(ExitCode::SUCCESS)
