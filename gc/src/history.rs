@@ -16,6 +16,9 @@ pub(crate) async fn forget_old(house: &House) -> Result<(), Error> {
     let mut after = HistoryPlace::FIRST;
     loop {
         let began = Instant::now();
+        if house.is_halted().await? {
+            return Ok(());
+        }
         let came_to = house.metadata.forget_history(house.rules.tag_history, after, BATCH).await?;
         let Some(last) = came_to else { return Ok(()) };
         after = last;
