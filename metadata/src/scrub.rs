@@ -178,6 +178,11 @@ impl Metadata {
         on_engine!(self.mark_damaged(object, reason))
     }
 
+    /// A repository that holds the object's blob; none where the blob is gone, or nobody holds it.
+    pub async fn holder_of(&self, object: &StoredObject) -> Result<Option<RepositoryName>> {
+        on_engine!(self.holder_of(object))
+    }
+
     /// The object's bytes are right after all: they can be read again. False where that was so already.
     pub async fn clear_damage(&self, object: &StoredObject) -> Result<bool> {
         on_engine!(self.clear_damage(object))

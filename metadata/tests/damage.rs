@@ -74,6 +74,7 @@ async fn a_damaged_blob_can_be_got_in_no_way(database: Database) {
     assert_eq!(listed[0].key.as_deref(), Some("objects/damaged"));
     assert_eq!(database.metadata.damaged_blobs(listed[0].number, 10).await.unwrap(), []);
     assert_eq!(database.metadata.count_damaged().await.unwrap(), 1);
+    assert_eq!(database.metadata.holder_of(&object).await.unwrap(), Some(repository("app")));
     assert!(!database.metadata.mark_damaged(object, "again".to_owned()).await.unwrap(), "that is known");
 }
 

@@ -4,6 +4,7 @@
 //! One process is at it at a time, whichever has the claim, so that the rate is that of the whole registry. How far it came
 //! is in the database. Whoever is asked to read by a person takes the claim from a process that reads by itself.
 
+mod mend;
 mod rate;
 mod rows;
 #[cfg(test)]
@@ -68,7 +69,8 @@ pub struct ScrubReport {
     pub bytes: u64,
     /// Those whose bytes are wrong or gone; nobody is served them any more.
     pub damaged: Vec<Damage>,
-    /// Those that were damaged and are right again: keys of objects, or what is in rows.
+    /// Those that were damaged and are right again: keys of objects, or what is in rows. What this pass found damaged and wrote
+    /// again, from a cache, is among both.
     pub recovered: Vec<String>,
     /// Whether all objects have been read now.
     pub is_finished: bool,
@@ -248,9 +250,13 @@ impl Scrubber {
     async fn mark(&self, object: StoredObject, reason: String, batch: &mut Batch) -> Result<(), Error> {
         let (key, digest, is_known) = (object.key.clone(), object.digest, object.is_damaged);
         // One that was deleted, or pushed anew, while it was read is nobody's any more.
-        if is_known || self.metadata.mark_damaged(object, reason.clone()).await? {
-            batch.report.damaged.push(Damage { key: Some(key), repository: None, digest, reason, is_known });
+        if !is_known && !self.metadata.mark_damaged(object.clone(), reason.clone()).await? {
+            return Ok(());
         }
+        if self.mend(&object).await? {
+            batch.report.recovered.push(key.clone());
+        }
+        batch.report.damaged.push(Damage { key: Some(key), repository: None, digest, reason, is_known });
         Ok(())
     }
 

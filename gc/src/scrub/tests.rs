@@ -4,7 +4,7 @@ use longshore_oci::Algorithm;
 use longshore_storage::ObjectKey;
 use std::fs;
 
-const AT_ONCE: ScrubRules = ScrubRules { period: Duration::ZERO, rate: u64::MAX };
+pub(super) const AT_ONCE: ScrubRules = ScrubRules { period: Duration::ZERO, rate: u64::MAX };
 const MONTH: ScrubRules = ScrubRules { period: Duration::from_secs(30 * 86_400), rate: u64::MAX };
 
 impl Place {

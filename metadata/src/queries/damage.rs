@@ -8,6 +8,7 @@ use super::uploads::condemn_object;
 use super::{Batch, Connection, Store, Transaction, read, repositories};
 use crate::cache::Change;
 use crate::{Content, DamagedBlob, DamagedManifest, DamagedRow, Result, StoredObject};
+use longshore_oci::RepositoryName;
 
 statements! {
     MARK = "INSERT INTO damaged_blobs (blob_id, reason, found_at) \
@@ -20,6 +21,8 @@ statements! {
         SELECT m.id, $4, (SELECT now FROM clock) FROM manifests m \
         WHERE m.repository_id = (SELECT id FROM repositories WHERE name = $1) AND m.digest = $2 AND m.body = $3",
         for_no_key_update!("m"), " ON CONFLICT (manifest_id) DO NOTHING");
+    HOLDER = "SELECT r.name FROM repository_blobs g JOIN repositories r ON r.id = g.repository_id WHERE g.blob_id = $1 \
+        ORDER BY g.repository_id LIMIT 1";
     CLEAR = "DELETE FROM damaged_blobs WHERE blob_id = $1";
     CLEAR_MANIFEST = "DELETE FROM damaged_manifests WHERE manifest_id = $1";
     OBJECT_OF = "SELECT object_id FROM blobs WHERE id = $1";
@@ -147,6 +150,13 @@ struct ManifestRow {
 impl Store {
     pub(crate) async fn mark_damaged(&self, object: StoredObject, reason: String) -> Result<bool> {
         self.write(Mark { object, reason }).await
+    }
+
+    pub(crate) async fn holder_of(&self, object: &StoredObject) -> Result<Option<RepositoryName>> {
+        let told: Result<Option<String>> = read!(self.connections, connection => {
+            Ok(sqlx::query_scalar(HOLDER).bind(object.blob).fetch_optional(connection).await?)
+        });
+        told?.as_deref().map(repositories::name).transpose()
     }
 
     pub(crate) async fn clear_damage(&self, object: &StoredObject) -> Result<bool> {

@@ -32,22 +32,24 @@ pub(crate) async fn find(world: &World, expected: &mut Expected, replica: usize)
     let process = world.replica(replica);
     let rules = ScrubRules { period: HOUR, rate: u64::MAX };
     let scrubber = Scrubber::new(process.metadata.clone(), process.storage.clone(), rules);
+    let spoiled_before = spoiled(world, replica).await?;
     let mut damaged = BTreeSet::new();
     let read = scrubber.round_now(RoundFrom::Beginning, |report| {
         damaged.extend(report.damaged.iter().map(|damage| damage.digest.to_bytes()));
     });
     read.await.map_err(|error| error.to_string())?;
+    // The others this process has written again, from its cache.
     let spoiled = spoiled(world, replica).await?;
     let of = |found: &BTreeSet<Vec<u8>>| -> Vec<usize> {
         (0..BLOBS).filter(|blob| found.contains(&digest(*blob).to_bytes())).collect()
     };
-    for blob in of(&spoiled) {
-        expected.is_damaged[blob] = true;
+    for blob in of(&spoiled_before) {
+        expected.is_damaged[blob] = spoiled.contains(&digest(blob).to_bytes());
     }
-    if damaged == spoiled {
+    if damaged == spoiled_before {
         return Ok(());
     }
-    Err(format!("{:?} are spoiled, and {:?} were found", of(&spoiled), of(&damaged)))
+    Err(format!("{:?} are spoiled, and {:?} were found", of(&spoiled_before), of(&damaged)))
 }
 
 /// What is not as it should be, but for bytes that were spoiled; it is mended, if it is to be.
