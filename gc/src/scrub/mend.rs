@@ -3,7 +3,9 @@
 use super::Scrubber;
 use crate::{Error, length::key_of};
 use futures_util::TryStreamExt;
-use longshore_metadata::{CommitOutcome, CommitUpload, NewUpload, StoredContent, StoredObject, UploadAddress, UploadId};
+use longshore_metadata::{
+    CommitOutcome, CommitUpload, NewUpload, StoredContent, StoredObject, UploadAddress, UploadId,
+};
 use longshore_storage::{BlobHasher, ObjectKey, ObjectStream};
 use std::time::Duration;
 
@@ -19,7 +21,9 @@ impl Scrubber {
     /// [`Error::Metadata`].
     pub(super) async fn mend(&self, object: &StoredObject) -> Result<bool, Error> {
         let cached = key_of(object).ok().and_then(|key| self.storage.read_cached(&key, object.size));
-        let (Some(bytes), Some(repository)) = (cached, self.metadata.holder_of(object).await?) else { return Ok(false) };
+        let (Some(bytes), Some(repository)) = (cached, self.metadata.holder_of(object).await?) else {
+            return Ok(false);
+        };
         let hasher = BlobHasher::new(object.digest.algorithm());
         let hash_state = hasher.save();
         let upload = NewUpload { repository: repository.clone(), principal: None, hash_state, lifetime: LIFETIME };
@@ -112,7 +116,10 @@ mod tests {
                 None => backend.delete(&damaged).await.unwrap(),
             }
             let report = scrub(&place).await;
-            assert_eq!((keys(&report.damaged), report.recovered), (vec![damaged.to_string()], vec![damaged.to_string()]));
+            assert_eq!(
+                (keys(&report.damaged), report.recovered),
+                (vec![damaged.to_string()], vec![damaged.to_string()])
+            );
             let mended = place.key_of("app", &digest).await;
             assert_ne!(mended, damaged);
             assert_eq!(backend.size(&mended).await.unwrap(), 5, "it is in the store, and not in memory alone");
