@@ -216,7 +216,8 @@ mod tests {
             .execute("CREATE VIEW clock AS SELECT CAST((unixepoch('subsec') + 14400) * 1000000 AS INTEGER) AS now")
             .await;
         assert!(matches!(collector.expire_uploads().await, Err(Error::ClockMoved)));
-        assert!(place.metadata.find_upload(open).await.unwrap().is_some());
+        let sessions = place.metadata.open_sessions(None, 10).await.unwrap().sessions;
+        assert_eq!(sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [open.id]);
     }
 
     #[tokio::test]

@@ -22,7 +22,11 @@ pub(crate) async fn delete_condemned(house: &House, report: &mut impl FnMut(Even
     let mut failed = None;
     loop {
         let began = Instant::now();
+        if house.is_halted().await? {
+            break;
+        }
         let due = house.metadata.claim_tombstones(BATCH, HOLD).await?;
+        // Once more: it may have been by a clock that was moved just now that they were due.
         if due.is_empty() || house.is_halted().await? {
             break;
         }
