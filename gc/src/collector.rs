@@ -1,9 +1,6 @@
 //! Passes over all steps, again and again while the server runs.
 
-use crate::{
-    Clock, Collected, Error, Event, Findings, Halt, House, Pace, Rules, Step, Walks, history, objects, retention,
-    uploads,
-};
+use crate::{Collected, Error, Event, Findings, Halt, House, Pace, Rules, Step, history, objects, retention, uploads};
 use longshore_metadata::{Deleted, Metadata, Review};
 use longshore_storage::Storage;
 use std::time::Duration;
@@ -16,8 +13,8 @@ impl Collector {
     /// A collector for this database and these objects.
     pub fn new(metadata: Metadata, storage: Storage, rules: Rules) -> Self {
         let pace = Pace::new(rules.share);
-        let (walks, history_walks) = (Walks::default(), Walks::default());
-        Self(House { metadata, storage, rules, clock: Clock::default(), pace, walks, history_walks })
+        let (clock, retention_walks, history_walks) = Default::default();
+        Self(House { metadata, storage, rules, clock, pace, retention_walks, history_walks })
     }
 
     /// One pass over all steps, until none of them finds anything more to do. What it does is reported batch by batch.

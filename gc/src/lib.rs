@@ -26,6 +26,7 @@ mod scrub;
 mod steps;
 mod uploads;
 mod verdict;
+mod walks;
 mod why;
 
 pub use backup::{
@@ -51,8 +52,8 @@ use clock::Clock;
 use longshore_metadata::Metadata;
 use longshore_storage::Storage;
 use pace::Pace;
-use retention::Walks;
 use steps::Sorted;
+use walks::Walks;
 
 /// An error of a step. What the step had done before stays done; the next pass goes on.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +125,7 @@ struct House {
     rules: Rules,
     clock: Clock,
     pace: Pace,
-    walks: Walks,
+    retention_walks: Walks,
     history_walks: Walks,
 }
 

@@ -12,7 +12,7 @@ mod survey;
 mod tests;
 
 pub use rules::{Keep, Retention, RetentionRule};
-pub(crate) use step::{Walks, look_through};
+pub(crate) use step::look_through;
 pub use survey::{KeptBy, TagVerdict};
 pub(crate) use survey::{PAGE, Survey};
 

@@ -4,31 +4,11 @@ use super::{PAGE, Retained, Survey};
 use crate::{BATCH, Error, Event, House, manifests};
 use longshore_metadata::{CondemnedTag, TagFacts, TagPage, TagsOutcome};
 use longshore_oci::RepositoryName;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// Names of repositories that are read together.
 const REPOSITORIES: u32 = 500;
-
-/// When this process last went over all of something: it need not do so at each pass.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Walks(Arc<Mutex<Option<Instant>>>);
-
-impl Walks {
-    /// Whether it is time again, so long after the last time.
-    pub(crate) fn is_time(&self, interval: Duration) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_time = last.is_none_or(|last| last.elapsed() >= interval);
-        if is_time {
-            *last = Some(Instant::now());
-        }
-        is_time
-    }
-}
 
 /// Looks through every repository that a rule is for and that is due.
 ///
@@ -37,7 +17,7 @@ impl Walks {
 pub(crate) async fn look_through(house: &House, report: &mut impl FnMut(Event)) -> Result<(), Error> {
     let retention = &house.rules.retention;
     // Twice an interval: a repository is due an interval after somebody looked through it.
-    if retention.rules.is_empty() || !house.walks.is_time(retention.interval / 2) {
+    if retention.rules.is_empty() || !house.retention_walks.is_time(retention.interval / 2) {
         return Ok(());
     }
     let mut after = String::new();
