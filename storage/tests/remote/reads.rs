@@ -142,15 +142,15 @@ async fn what_is_slow_to_come_and_nobody_waits_for_any_more_is_given_up() {
     let mut reader = open(&store, &key, whole.len()).await;
     assert!(timeout(Duration::from_secs(5), reader.next()).await.is_err(), "it comes slowly");
     drop(reader);
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await; // by the test's clock: less than it goes on for nobody
     assert!(store.hot_usage().bytes > 0, "somebody might want it yet");
     let mut reader = open(&store, &key, whole.len()).await;
     assert!(timeout(Duration::from_secs(40), reader.next()).await.is_err(), "it is fetched as long as somebody waits");
     drop(reader);
-    tokio::time::sleep(Duration::from_secs(25)).await;
+    tokio::time::sleep(Duration::from_secs(25)).await; // by the test's clock: more than that
     assert_eq!(store.hot_usage().bytes, 0, "no memory is held");
     let read = backend.bytes_read();
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await; // by the test's clock: in which a slow one would go on
     assert_eq!(backend.bytes_read(), read, "nor does anything come");
 }
 
@@ -166,7 +166,7 @@ async fn who_passes_the_caches_by_finds_memory_that_others_hold_for_nobody() {
     for _ in 0..15 {
         other.next().await.unwrap().unwrap();
     }
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    tokio::time::sleep(Duration::from_secs(200)).await; // by the test's clock: both are slow readers then
     let straight = timeout(Duration::from_secs(5), collect(store.read(&key, 0..size))).await;
     assert!(straight.expect("it finds some at once") == whole);
 }

@@ -17,6 +17,7 @@ pub(super) async fn told<T>(work: impl Future<Output = T>, mut speak: impl FnMut
         tokio::select! {
             biased;
             done = &mut work => return done,
+            // Nothing is waited for: so often it is told.
             () = tokio::time::sleep(EVERY) => speak(),
         }
     }
