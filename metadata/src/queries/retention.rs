@@ -59,7 +59,7 @@ statements! {
     // A tag that has moved for years has a long past; what it named before its last thousand moves is gone by then.
     // Images that it named in between are no generations, and those that are gone already count for none.
     OLD_GENERATIONS = "SELECT m.id, m.repository_id, m.digest, m.size, m.untagged_since FROM ( \
-            SELECT c.id, p.newest FROM ( \
+            SELECT c.id, c.repository_id, c.digest, c.size, c.untagged_since, c.subject_digest, p.newest FROM ( \
                 SELECT n.repository_id, n.digest, MAX(n.id) AS newest FROM ( \
                     SELECT h.repository_id, h.digest, h.id FROM repositories r \
                     JOIN tag_history h ON h.repository_id = r.id \
@@ -68,11 +68,10 @@ statements! {
             ) p JOIN manifests c ON c.repository_id = p.repository_id AND c.digest = p.digest \
             WHERE c.config_media_type = 'application/vnd.buildkit.cacheconfig.v0' \
             ORDER BY p.newest DESC LIMIT 1000 OFFSET $3 \
-        ) g JOIN manifests m ON m.id = g.id \
-        WHERE m.untagged_since IS NOT NULL \
+        ) m WHERE m.untagged_since IS NOT NULL \
         AND NOT EXISTS (SELECT 1 FROM manifest_children e WHERE e.repository_id = m.repository_id AND e.child_id = m.id) \
         AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = m.repository_id AND s.digest = m.subject_digest) \
-        ORDER BY g.newest DESC";
+        ORDER BY m.newest DESC";
 }
 
 #[derive(sqlx::FromRow)]
