@@ -21,9 +21,8 @@ impl Scrubber {
     /// [`Error::Metadata`].
     pub(super) async fn mend(&self, object: &StoredObject) -> Result<bool, Error> {
         let cached = key_of(object).ok().and_then(|key| self.storage.read_cached(&key, object.size));
-        let (Some(bytes), Some(repository)) = (cached, self.metadata.holder_of(object).await?) else {
-            return Ok(false);
-        };
+        let Some(bytes) = cached else { return Ok(false) };
+        let Some(repository) = self.metadata.holder_of(object).await? else { return Ok(false) };
         let hasher = BlobHasher::new(object.digest.algorithm());
         let hash_state = hasher.save();
         let upload = NewUpload { repository: repository.clone(), principal: None, hash_state, lifetime: LIFETIME };
@@ -71,8 +70,8 @@ impl Scrubber {
 mod tests {
     use super::*;
     use crate::place::{Place, place};
+    use crate::scrub::Damage;
     use crate::scrub::tests::AT_ONCE;
-    use crate::scrub::{Damage, ScrubReport};
     use longshore_oci::Digest;
     use longshore_storage::{Backend, Delivery, RemoteStore, Storage, memory_backend};
     use std::sync::Arc;
@@ -96,13 +95,6 @@ mod tests {
         pieces.concat()
     }
 
-    async fn scrub(place: &Place) -> ScrubReport {
-        let mut total = ScrubReport::default();
-        let scrubber = Scrubber::new(place.metadata.clone(), place.storage.clone(), AT_ONCE);
-        scrubber.pass(|report| total += report).await.unwrap();
-        total
-    }
-
     fn keys(damaged: &[Damage]) -> Vec<String> {
         damaged.iter().filter_map(|damage| damage.key.clone()).collect()
     }
@@ -115,7 +107,7 @@ mod tests {
                 Some(bytes) => backend.put(&damaged, vec![bytes.into()]).await.unwrap(),
                 None => backend.delete(&damaged).await.unwrap(),
             }
-            let report = scrub(&place).await;
+            let report = place.scrub(AT_ONCE).await;
             assert_eq!(
                 (keys(&report.damaged), report.recovered),
                 (vec![damaged.to_string()], vec![damaged.to_string()])
@@ -124,7 +116,7 @@ mod tests {
             assert_ne!(mended, damaged);
             assert_eq!(backend.size(&mended).await.unwrap(), 5, "it is in the store, and not in memory alone");
             assert_eq!(read(&place, &mended, &digest).await, b"layer");
-            assert_eq!(scrub(&place).await.damaged, []);
+            assert_eq!(place.scrub(AT_ONCE).await.damaged, []);
             assert!(place.metadata.open_sessions(None, 10).await.unwrap().sessions.is_empty());
             assert_eq!(place.metadata.waiting_bytes().await.unwrap().count, 1, "what was damaged is condemned");
         }
@@ -139,11 +131,9 @@ mod tests {
         let place = Place { storage, ..place };
         for is_pulled in [false, true] {
             if is_pulled {
-                let reader = place.storage.open_object(&key, 5, &digest).await.unwrap();
-                let pieces: Vec<_> = reader.range(0..5, Delivery::Copied).try_collect().await.unwrap();
-                assert_eq!(pieces.concat(), b"Layer");
+                assert_eq!(read(&place, &key, &digest).await, b"Layer");
             }
-            let report = scrub(&place).await;
+            let report = place.scrub(AT_ONCE).await;
             assert_eq!((keys(&report.damaged), report.recovered), (vec![key.to_string()], Vec::new()), "{is_pulled}");
             assert!(place.metadata.find_blob(&"app".parse().unwrap(), &digest).await.unwrap().is_none());
             assert!(place.metadata.open_sessions(None, 10).await.unwrap().sessions.is_empty(), "{is_pulled}");

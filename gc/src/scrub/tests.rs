@@ -13,7 +13,7 @@ impl Place {
     }
 
     /// What a round reads, or what is left of one.
-    async fn scrub(&self, rules: ScrubRules) -> ScrubReport {
+    pub(super) async fn scrub(&self, rules: ScrubRules) -> ScrubReport {
         let mut total = ScrubReport::default();
         self.scrubber(rules).pass(|report| total += report).await.unwrap();
         total
