@@ -109,6 +109,15 @@ async fn pull_below(registry: &Registry, expected: &mut Expected, number: usize,
     Ok(())
 }
 
+/// Asks for what refers to a manifest that came just now: while it was not there they may have gone.
+pub(crate) async fn referrers(registry: &Registry, expected: &mut Expected, number: usize, subject: usize) -> Outcome {
+    for referrer in (0..MANIFESTS).filter(|number| MANIFEST[*number].subject == Some(subject)) {
+        let is_found = has_manifest(registry, number, referrer).await?;
+        manifest_found(is_found, expected, number, referrer)?;
+    }
+    Ok(())
+}
+
 async fn has_manifest(registry: &Registry, number: usize, manifest: usize) -> Outcome<bool> {
     match registry.find_manifest(repository(number), Reference::Digest(MANIFEST[manifest].digest), Purpose::Look).await
     {

@@ -223,6 +223,7 @@ async fn push_manifest(
             for child in &specimen.children {
                 check::manifest_found(true, expected, number, *child)?;
             }
+            check::referrers(&world.registry(replica), expected, number, manifest).await?;
             let known = &mut expected.repositories[number];
             known.manifests[manifest].may_be = true;
             let left = under.and_then(|tag| known.tags[tag].replace(manifest));
