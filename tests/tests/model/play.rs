@@ -145,7 +145,7 @@ pub(crate) async fn acknowledged(
         Ok(()) => {
             expected.promise(repository, blob);
             expected.is_damaged[blob] = false;
-            Ok(())
+            quota::accepted(world, repository).await
         }
         Err(Error::Storage(_)) => Ok(()),
         Err(Error::Metadata(error)) => quota::refused(world, &error).await,
@@ -171,7 +171,7 @@ async fn mount(
     if mounted {
         expected.promise(target, blob);
     }
-    Ok(())
+    quota::accepted(world, target).await
 }
 
 async fn delete_blob(world: &World, expected: &mut Expected, replica: usize, number: usize, blob: usize) -> Outcome {
@@ -231,7 +231,7 @@ async fn push_manifest(
             if let Some(left) = left {
                 expected.touch(number, left);
             }
-            Ok(())
+            quota::accepted(world, number).await
         }
         Err(Error::ManifestBlobUnknown { digests }) => {
             for absent in digests {

@@ -1,15 +1,17 @@
 //! One namespace may not hold all that clients push there.
 
-use crate::{play::Outcome, world::World};
+use crate::{expected::repository, play::Outcome, world::World};
 use longshore_metadata::{Error, Quotas, namespace};
 use std::collections::BTreeMap;
 
-/// In bytes: a third of all there is. With half of it hardly a history came that far.
-const QUOTA: u64 = 2000;
+/// In bytes: a fifth of all there is, so that most histories come that far.
+const QUOTA: u64 = 1200;
 
-/// That of the second repository.
+/// Of those there are, the one that is in it.
+const REPOSITORY: usize = 1;
+
 fn full() -> String {
-    namespace(&crate::expected::repository(1)).to_owned()
+    namespace(&repository(REPOSITORY)).to_owned()
 }
 
 /// Of that one.
@@ -20,6 +22,11 @@ pub(crate) fn quotas() -> Quotas {
 async fn held(world: &World) -> Result<u64, String> {
     let measured = world.replica(0).metadata.measure_namespace(&full()).await;
     Ok(measured.map_err(|error| error.to_string())?.logical)
+}
+
+/// A push to a repository was accepted.
+pub(crate) async fn accepted(world: &World, number: usize) -> Outcome {
+    if number == REPOSITORY { is_kept(world).await } else { Ok(()) }
 }
 
 /// It never holds more.
