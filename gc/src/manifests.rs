@@ -14,7 +14,7 @@ pub(crate) async fn look(house: &House, after: Review) -> Result<Option<Sorted<C
         let verdict = verdict::of_manifest(facts.as_ref(), &house.rules, page.now);
         let condemned = |facts: ManifestFacts| {
             let untagged_since = facts.untagged_since?;
-            Some(CondemnedManifest { review, repository: facts.repository, untagged_since })
+            Some(CondemnedManifest { review, repository: facts.repository, digest: facts.digest, untagged_since })
         };
         sorted.add(review, &verdict, || facts.and_then(condemned));
     }

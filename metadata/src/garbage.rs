@@ -155,6 +155,8 @@ pub struct CondemnedManifest {
     pub review: Review,
     /// Where it is.
     pub repository: RepositoryName,
+    /// Which it is there.
+    pub digest: Digest,
     /// What the facts said.
     pub untagged_since: SystemTime,
 }

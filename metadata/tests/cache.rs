@@ -4,7 +4,7 @@ use crate::content::{digest_of, image, index, inline_blob, manifest, repository,
 use crate::database::{Database, PROMISE, TICK, micros};
 use crate::inside::Inside;
 use futures_util::FutureExt as _;
-use longshore_metadata::{BlobContent, CacheUsage, Lifetimes, Metadata, PutManifest};
+use longshore_metadata::{BlobContent, Breaker, CacheUsage, Deleted, GarbageOutcome, Lifetimes, Metadata, PutManifest};
 use longshore_oci::{Digest, RepositoryName};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -18,6 +18,7 @@ on_both_engines!(
     without_room_every_read_is_a_query,
     a_head_renews_in_time_although_it_is_remembered,
     every_read_after_a_write_sees_it,
+    what_goes_leaves_the_rest_of_its_repository_in_memory,
     a_closed_handle_answers_nothing,
 );
 
@@ -281,6 +282,31 @@ async fn every_read_after_a_write_sees_it(database: Database) {
     }
     let (hits, misses) = hits_and_misses(&cached);
     assert!(hits > 0 && misses > 0, "{hits} hits, {misses} misses");
+}
+
+/// Whether a client deletes it or the collector.
+async fn what_goes_leaves_the_rest_of_its_repository_in_memory(database: Database) {
+    let app = repository("app");
+    let cached = database.process_with_cache().await;
+    let blob = database.push_blob("app", "blob").await;
+    let kept = database.push(tagged(image("app", "kept", &["blob"]), &["latest"])).await;
+    let [goes, is_collected] = ["goes", "is collected"].map(|name| manifest("app", name));
+    let (goes, is_collected) = (database.push(tagged(goes, &["goes"])).await, database.push(is_collected).await);
+    database.advance(PROMISE * 3).await;
+    let condemned = database.condemn(&is_collected).await;
+    let read = async || {
+        assert_eq!(cached.find_tag(&app, &tag("latest")).await.unwrap().unwrap().digest, kept);
+        assert!(cached.find_manifest(&app, &kept).await.unwrap().is_some());
+        assert!(cached.find_blob(&app, &blob).await.unwrap().is_some());
+    };
+    read().await;
+    let misses = cached.cache_usage().misses;
+    cached.delete_manifest(&app, &goes, None).await.unwrap();
+    let breaker = Breaker { percent: 100, floor: 0 };
+    let outcome = cached.delete_unkept_manifests(vec![condemned], breaker).await.unwrap();
+    assert!(matches!(outcome, GarbageOutcome::Deleted(Deleted { count: 1, .. })), "{outcome:?}");
+    read().await;
+    assert_eq!(cached.cache_usage().misses, misses);
 }
 
 /// SQLite commits what is queued although its caller has gone away: what changes then is announced then.

@@ -66,7 +66,7 @@ impl Database {
     pub(crate) async fn condemn(&self, digest: &Digest) -> CondemnedManifest {
         let (review, facts) = self.facts(digest).await;
         let untagged_since = facts.untagged_since.unwrap();
-        CondemnedManifest { review, repository: facts.repository, untagged_since }
+        CondemnedManifest { review, repository: facts.repository, digest: *digest, untagged_since }
     }
 
     pub(crate) async fn collect_manifest(&self, condemned: CondemnedManifest) -> u64 {

@@ -103,6 +103,46 @@ async fn a_manifest_that_one_replica_deletes_is_gone_everywhere() {
     until("it is gone", async || media_type(&two, &digest).await.is_none()).await;
 }
 
+/// A cleanup of a repository leaves those who pull from it their memory.
+#[tokio::test]
+async fn what_goes_leaves_the_rest_of_its_repository_in_memory_everywhere() {
+    let database = Database::postgres().await;
+    let (one, two) = two_replicas(&database).await;
+    let app = repository("app");
+    one.put_manifest(tagged(manifest("app", "goes"), &["goes"])).await.unwrap();
+    one.put_inline_blob(inline_blob("app", "goes too")).await.unwrap();
+    for replica in [&one, &two] {
+        assert_in_memory(replica).await;
+        assert!(has_blob(replica, &digest_of("blob")).await && has_blob(replica, &digest_of("goes too")).await);
+        assert!(replica.find_tag(&app, &tag("goes")).await.unwrap().is_some());
+    }
+    let before = [&one, &two].map(|replica| replica.cache_usage().misses);
+    one.delete_manifest(&app, &digest_of("goes"), None).await.unwrap();
+    one.delete_blob(&app, &digest_of("goes too")).await.unwrap();
+    for replica in [&one, &two] {
+        until("its tag is gone", async || replica.find_tag(&app, &tag("goes")).await.unwrap().is_none()).await;
+        until("it is gone", async || !has_blob(replica, &digest_of("goes too")).await).await;
+    }
+    // Notifications keep their order: both have heard all of this once they have heard of another tag's move.
+    for number in 0..2 {
+        one.put_manifest(tagged(manifest("app", &format!("moves {number}")), &["moves"])).await.unwrap();
+        for replica in [&one, &two] {
+            until("it has moved", async || {
+                let found = replica.find_tag(&app, &tag("moves")).await.unwrap();
+                found.is_some_and(|found| found.digest == digest_of(&format!("moves {number}")))
+            })
+            .await;
+        }
+    }
+    for (replica, before) in [&one, &two].into_iter().zip(before) {
+        let misses = replica.cache_usage().misses;
+        assert!(misses > before, "what goes and moves is asked for");
+        assert_eq!(tagged_digest(replica).await, Some(digest_of("old")));
+        assert!(has_blob(replica, &digest_of("blob")).await);
+        assert_eq!(replica.cache_usage().misses, misses, "the rest is answered from memory");
+    }
+}
+
 #[tokio::test]
 async fn a_blob_that_one_replica_deletes_is_gone_everywhere() {
     let database = Database::postgres().await;

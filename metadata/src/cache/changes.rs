@@ -12,23 +12,29 @@ pub(crate) enum Change {
     Repository(RepositoryName),
     /// What the tag names.
     Tag(RepositoryName, Tag),
-    /// The manifest's media type, or whether it can be read.
+    /// The manifest's media type, whether it can be read, or whether it is there with the tags that name it.
     Manifest(RepositoryName, Digest),
     /// Whether the repository holds the blob.
     Blob(RepositoryName, Digest),
 }
 
 impl Change {
-    /// Reads a notification of the database: a repository's name; or that, a space, and a tag; or something of a newer
-    /// release.
+    /// Reads a notification of the database, words with a space between them: a repository's name; that and a tag; that,
+    /// `manifest` or `blob`, and a digest; or something of a newer release.
     pub(crate) fn from_notification(payload: &str) -> Self {
-        let parsed = match payload.split_once(' ') {
-            None => payload.parse().ok().map(Self::Repository),
-            Some((repository, tag)) => {
-                repository.parse().ok().zip(tag.parse().ok()).map(|(repository, tag)| Self::Tag(repository, tag))
-            }
-        };
-        parsed.unwrap_or(Self::Everything)
+        Self::parse(payload).unwrap_or(Self::Everything)
+    }
+
+    fn parse(payload: &str) -> Option<Self> {
+        let words: Vec<&str> = payload.split(' ').collect();
+        let repository = words[0].parse().ok()?;
+        match words[1..] {
+            [] => Some(Self::Repository(repository)),
+            [tag] => Some(Self::Tag(repository, tag.parse().ok()?)),
+            ["manifest", digest] => Some(Self::Manifest(repository, digest.parse().ok()?)),
+            ["blob", digest] => Some(Self::Blob(repository, digest.parse().ok()?)),
+            _ => None,
+        }
     }
 }
 
@@ -57,13 +63,22 @@ impl Drop for Announcement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use longshore_oci::Algorithm;
 
     #[test]
     fn notifications_are_read() {
         let app: RepositoryName = "team/app".parse().unwrap();
         assert_eq!(Change::from_notification("team/app"), Change::Repository(app.clone()));
-        assert_eq!(Change::from_notification("team/app v1"), Change::Tag(app, "v1".parse().unwrap()));
-        for unknown in ["", "*", "?", "team/app ", " v1", "team/app v1 v2", "Team"] {
+        assert_eq!(Change::from_notification("team/app v1"), Change::Tag(app.clone(), "v1".parse().unwrap()));
+        let digest = Digest::of(Algorithm::Sha512, b"content");
+        let manifest = format!("team/app manifest {digest}");
+        assert_eq!(Change::from_notification(&manifest), Change::Manifest(app.clone(), digest));
+        assert_eq!(Change::from_notification(&format!("team/app blob {digest}")), Change::Blob(app, digest));
+        let more = format!("{manifest} more");
+        let other = format!("team/app layer {digest}");
+        for unknown in
+            ["", "*", "?", "team/app ", " v1", "team/app v1 v2", "Team", "team/app manifest x", &more, &other]
+        {
             assert_eq!(Change::from_notification(unknown), Change::Everything, "{unknown:?}");
         }
     }

@@ -25,7 +25,8 @@ pub(super) struct Entry {
 /// What is known. Clones share their bytes.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
-    Tag(Digest),
+    /// The tag named this manifest, whose counters stood there then.
+    Tag(Digest, Stamp),
     Manifest(ManifestRecord),
     Blob(BlobRecord),
     /// `until` on the clock of the gate.
@@ -38,7 +39,7 @@ pub(super) enum Answer {
 impl Answer {
     fn bytes(&self) -> usize {
         match self {
-            Self::Tag(_) | Self::Promise { .. } => 0,
+            Self::Tag(..) | Self::Promise { .. } => 0,
             Self::Manifest(record) => record.media_type.len() + record.body.len(),
             Self::Blob(BlobRecord { content: BlobContent::Inline(bytes), .. }) => bytes.len(),
             Self::Blob(BlobRecord { content: BlobContent::Object { key }, .. }) => key.len(),

@@ -65,14 +65,14 @@ impl Epochs {
         self.raise_at(self.hash_repository(repository).finish());
     }
 
-    /// A number that rises with each manifest that is put into the repository.
-    pub(super) fn puts(&self, repository: &RepositoryName) -> u64 {
-        self.counter(self.hash_puts(repository)).load(Ordering::Acquire)
+    /// A number that rises with each manifest that is put into the repository, or deleted there.
+    pub(super) fn manifests(&self, repository: &RepositoryName) -> u64 {
+        self.counter(self.hash_manifests(repository)).load(Ordering::Acquire)
     }
 
-    /// A manifest was put into the repository.
-    pub(super) fn raise_puts(&self, repository: &RepositoryName) {
-        self.raise_at(self.hash_puts(repository));
+    /// A manifest was put into the repository, or deleted there.
+    pub(super) fn raise_manifests(&self, repository: &RepositoryName) {
+        self.raise_at(self.hash_manifests(repository));
     }
 
     fn hash_repository(&self, repository: &RepositoryName) -> DefaultHasher {
@@ -83,7 +83,7 @@ impl Epochs {
         hasher
     }
 
-    fn hash_puts(&self, repository: &RepositoryName) -> u64 {
+    fn hash_manifests(&self, repository: &RepositoryName) -> u64 {
         let mut hasher = self.hash_repository(repository);
         hasher.write_u8(0xff);
         hasher.finish()

@@ -143,13 +143,16 @@ impl Cache {
 
     /// The manifest of this digest.
     pub(crate) fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Option<ManifestRecord> {
-        self.counted(|shared| shared.manifest(repository, digest))
+        self.counted(|shared| shared.manifest(Question::Manifest(repository, digest), |_| true))
     }
 
     /// The manifest that the tag names.
     pub(crate) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<ManifestRecord> {
         self.counted(|shared| match shared.answer(Question::Tag(repository, tag))? {
-            Answer::Tag(digest) => shared.manifest(repository, &digest),
+            Answer::Tag(digest, then) => {
+                let question = Question::Manifest(repository, &digest);
+                shared.manifest(question, |stamp| *stamp == then)
+            }
             _ => None,
         })
     }
@@ -198,8 +201,14 @@ impl Cache {
         let shared = self.0.as_deref()?;
         let opening = shared.gate.opening()?;
         let asked = shared.epochs.ask(question);
-        let puts = shared.epochs.puts(question.repository());
-        Some(Reading { shared, stamp: shared.epochs.stamp(opening, &asked), began: shared.gate.now(), puts, asked })
+        let manifests = shared.epochs.manifests(question.repository());
+        Some(Reading {
+            shared,
+            stamp: shared.epochs.stamp(opening, &asked),
+            began: shared.gate.now(),
+            manifests,
+            asked,
+        })
     }
 }
 
@@ -208,8 +217,8 @@ pub(crate) struct Reading<'a> {
     shared: &'a Shared,
     asked: Asked<'a>,
     stamp: Stamp,
-    /// The manifests that were put into the repository, or about that.
-    puts: u64,
+    /// How many manifests were put into the repository or deleted there, or about that.
+    manifests: u64,
     began: u64,
 }
 
@@ -222,18 +231,22 @@ impl Reading<'_> {
     /// Keeps the manifest that was asked for by its tag: the tag names a digest, and the digest is that manifest. So
     /// manifests are here once for all their tags, and one that is asked for by digest next is here already.
     ///
+    /// With a manifest go the tags that name it, and whoever deletes it does not know them in time to raise their counters.
+    /// So what a tag names is right only as long as the counter of that manifest stands where it stood: for good no more,
+    /// though the same bytes come again.
+    ///
     /// Which manifest it is was not known before the query, so its counter is read only now, and may be newer than what
-    /// we read. It is not if no manifest was put into the repository meanwhile. (Whoever puts one raises the
-    /// repository's count of puts first, the manifest's own counter second; we look at them in the other order. Deletes
-    /// raise the counter of the repository, which is in the stamp.)
+    /// we read. It is not if no manifest was put into the repository or deleted there meanwhile. (Whoever does that raises
+    /// the repository's count of those first, the manifest's own counter second; we look at them in the other order.)
+    /// Otherwise nothing is kept, and whoever asks next tries again.
     pub(crate) fn keep_tag(self, record: &ManifestRecord) {
         let (shared, repository) = (self.shared, self.asked.question.repository());
         let asked = shared.epochs.ask(Question::Manifest(repository, &record.digest));
         let stamp = shared.epochs.stamp(self.stamp.opening(), &asked).with_repository_of(&self.stamp);
-        if shared.epochs.puts(repository) == self.puts {
+        if shared.epochs.manifests(repository) == self.manifests {
             shared.keep(&asked, Entry { stamp, answer: Answer::Manifest(record.clone()) });
+            self.keep(Answer::Tag(record.digest, stamp));
         }
-        self.keep(Answer::Tag(record.digest));
     }
 
     /// Keeps a blob.
@@ -257,16 +270,21 @@ impl Reading<'_> {
 
 impl Shared {
     /// The one way to an answer: through the open gate, and with counters that stand where they stood.
-    fn answer(&self, question: Question<'_>) -> Option<Answer> {
+    fn entry(&self, question: Question<'_>) -> Option<Entry> {
         let opening = self.gate.opening()?;
         let asked = self.epochs.ask(question);
         let entry = self.entries.get(&asked)?;
-        (entry.stamp == self.epochs.stamp(opening, &asked)).then_some(entry.answer)
+        (entry.stamp == self.epochs.stamp(opening, &asked)).then_some(entry)
     }
 
-    fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Option<ManifestRecord> {
-        match self.answer(Question::Manifest(repository, digest))? {
-            Answer::Manifest(record) => Some(record),
+    fn answer(&self, question: Question<'_>) -> Option<Answer> {
+        Some(self.entry(question)?.answer)
+    }
+
+    /// A manifest, if its counters stand where they have to.
+    fn manifest(&self, question: Question<'_>, is_right: impl Fn(&Stamp) -> bool) -> Option<ManifestRecord> {
+        match self.entry(question)? {
+            Entry { answer: Answer::Manifest(record), stamp } if is_right(&stamp) => Some(record),
             _ => None,
         }
     }
@@ -287,7 +305,7 @@ impl Shared {
             Change::Blob(repository, digest) => self.epochs.raise(Question::Blob(repository, digest)),
             Change::Manifest(repository, digest) => {
                 // In this order: see `keep_tag`.
-                self.epochs.raise_puts(repository);
+                self.epochs.raise_manifests(repository);
                 self.epochs.raise(Question::Manifest(repository, digest));
             }
         }

@@ -131,6 +131,22 @@ async fn a_reader_of_a_tag_that_a_new_push_of_its_manifest_overtakes_keeps_no_ol
     }
 }
 
+/// Nobody raises the tag's own counter: who deletes a manifest does not know its tags.
+#[tokio::test]
+async fn a_reader_of_a_tag_whose_manifest_goes_and_comes_again_keeps_nothing() {
+    for (metadata, _folder) in both_engines().await {
+        metadata.put_manifest(manifest("body", &["latest"])).await.unwrap();
+        let (app, latest) = (app(), latest());
+        let reading = metadata.cache.begin(Question::Tag(&app, &latest)).unwrap();
+        let old = metadata.query_tag(&latest).await.unwrap();
+        metadata.delete_manifest(&app, &old.digest, None).await.unwrap();
+        metadata.put_manifest(manifest("body", &[])).await.unwrap();
+        assert!(metadata.find_manifest(&app, &old.digest).await.unwrap().is_some());
+        reading.keep_tag(&old);
+        assert_eq!(metadata.find_tag(&app, &latest).await.unwrap(), None);
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_manifest_that_comes_again_has_not_its_old_tags() {
     for (metadata, _folder) in both_engines().await {

@@ -216,7 +216,7 @@ impl Transaction for DeleteManifest {
 
     /// Its tags go with it, whichever those are.
     fn changes(&self) -> Vec<Change> {
-        vec![Change::Repository(self.repository.clone())]
+        vec![Change::Manifest(self.repository.clone(), self.digest)]
     }
 
     async fn run(&self, connection: &mut Connection) -> Result<GuardedDelete> {

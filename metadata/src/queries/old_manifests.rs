@@ -122,8 +122,8 @@ impl Transaction for Delete {
     type Output = GarbageOutcome;
 
     fn changes(&self) -> Vec<Change> {
-        let repositories: HashSet<_> = self.condemned.iter().map(|condemned| &condemned.repository).collect();
-        repositories.into_iter().map(|repository| Change::Repository(repository.clone())).collect()
+        let change = |condemned: &CondemnedManifest| Change::Manifest(condemned.repository.clone(), condemned.digest);
+        self.condemned.iter().map(change).collect()
     }
 
     async fn run(&self, connection: &mut Connection) -> Result<GarbageOutcome> {

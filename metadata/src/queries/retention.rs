@@ -223,8 +223,9 @@ impl Store {
         });
         let generation = |(id, repository_id, own, stored, since): GenerationRow| {
             let review = Review { id1: repository_id, id2: id, due: 0 };
-            let condemned = CondemnedManifest { review, repository: repository.clone(), untagged_since: time(since)? };
-            Ok(OldGeneration { digest: digest(&own)?, size: size(stored)?, condemned })
+            let (digest, untagged_since) = (digest(&own)?, time(since)?);
+            let condemned = CondemnedManifest { review, repository: repository.clone(), digest, untagged_since };
+            Ok(OldGeneration { digest, size: size(stored)?, condemned })
         };
         told?.into_iter().map(generation).collect()
     }

@@ -1,0 +1,2 @@
+-- The twin of postgres/0019_precise_announcements.sql, which tells other replicas less when something goes. SQLite has one
+-- process, which knows what it writes: nothing to do here.
