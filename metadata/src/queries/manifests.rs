@@ -238,11 +238,11 @@ impl Transaction for DeleteManifest {
         if let Some(tag) = immutable {
             return Ok(GuardedDelete::Immutable { tag });
         }
-        references::delete_tags_of(connection, id, self.by.as_deref()).await?;
         let mut batch = Batch::default();
+        references::delete_tags_of(&mut batch, id, self.by.as_deref());
         history::keep_deleted(&mut batch, id, self.by.as_deref());
+        batch.add(DELETE).bind(id);
         batch.execute(connection).await?;
-        sqlx::query(DELETE).bind(id).execute(connection).await?;
         Ok(GuardedDelete::Ended(DeleteOutcome::Deleted))
     }
 }

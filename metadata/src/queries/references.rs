@@ -93,10 +93,9 @@ pub(super) async fn immutable_tag_of(
 }
 
 /// Deletes every tag that names the manifest.
-pub(super) async fn delete_tags_of(connection: &mut Connection, manifest_id: i64, by: Option<&str>) -> Result<()> {
-    sqlx::query(RECORD_DELETED).bind(manifest_id).bind(by).execute(&mut *connection).await?;
-    sqlx::query(DELETE_OF_MANIFEST).bind(manifest_id).execute(connection).await?;
-    Ok(())
+pub(super) fn delete_tags_of(batch: &mut Batch, manifest_id: i64, by: Option<&str>) {
+    batch.add(RECORD_DELETED).bind(manifest_id).bind(by);
+    batch.add(DELETE_OF_MANIFEST).bind(manifest_id);
 }
 
 struct DeleteTag {

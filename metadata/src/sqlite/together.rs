@@ -1,13 +1,14 @@
 //! Statements that often follow each other, joined when the program is compiled: SQLite's thread runs them in one
 //! hand-over. Their parameters are counted on, since sqlx binds `$4` to the fourth value of all.
 
-use super::{blobs, manifests, references, uploads};
+use super::{blobs, history, manifests, references, uploads};
 
 /// The parts, and what they are together; a sequence stands before those that it begins with.
 pub(super) static TOGETHER: &[(&[&str], &str)] = &[
     (END_OF_UPLOAD, END_OF_UPLOAD_JOINED.text()),
     (LINKS_AND_TAG, LINKS_AND_TAG_JOINED.text()),
     (TAG, TAG_JOINED.text()),
+    (DELETED_MANIFEST, DELETED_MANIFEST_JOINED.text()),
 ];
 
 const END_OF_UPLOAD: &[&str] = &[blobs::GRANT, uploads::DELETE];
@@ -18,6 +19,15 @@ static LINKS_AND_TAG_JOINED: Joined = Joined::of(LINKS_AND_TAG);
 
 const TAG: &[&str] = &[references::SET_TAG, references::RECORD_MOVE];
 static TAG_JOINED: Joined = Joined::of(TAG);
+
+const DELETED_MANIFEST: &[&str] = &[
+    references::RECORD_DELETED,
+    references::DELETE_OF_MANIFEST,
+    history::KEEP_DELETED,
+    history::KEEP_BLOBS,
+    manifests::DELETE,
+];
+static DELETED_MANIFEST_JOINED: Joined = Joined::of(DELETED_MANIFEST);
 
 /// Room for the longest: what does not fit does not compile.
 const ROOM: usize = 4096;
