@@ -24,11 +24,11 @@
 //!
 //! # Who else writes
 //!
-//! SQLite has one process, so that is all of it. On Postgres the triggers of migration 0002 notify every replica in the
-//! transaction that makes the change, and `postgres/notifications.rs` raises the repository's counter (or the tag's) for
-//! each of them. The cache answers only while the [`gate`] is open: from when notifications are known to arrive, until
-//! they have not been proven to for three seconds. So an answer from memory is never older than the notification takes,
-//! and never older than three seconds, by this process's monotonic clock.
+//! SQLite has one process, so that is all of it. On Postgres the triggers of migrations 0002 and 0019 notify every replica
+//! in the transaction that makes the change, and `postgres/notifications.rs` raises the counter of the tag, manifest or
+//! blob (or of the repository) for each of them. The cache answers only while the [`gate`] is open: from when
+//! notifications are known to arrive, until they have not been proven to for three seconds. So an answer from memory is
+//! never older than the notification takes, and never older than three seconds, by this process's monotonic clock.
 //!
 //! Last, an entry lives a minute at most: the backstop against what changes behind all of that, such as the operator's
 //! own SQL on SQLite.
