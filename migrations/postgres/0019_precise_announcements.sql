@@ -7,11 +7,11 @@
 
 SET LOCAL lock_timeout = '3s';
 
--- The payload is a repository's name, `manifest` or `blob`, and a digest. One of an algorithm that is not known here gives
--- no text: that is the empty payload, which means "everything".
+-- The payload is a repository's name, `manifest` or `blob`, and a digest. One that is none, or of an algorithm that is not
+-- known here, gives no text: that is the empty payload, which means "everything".
 CREATE FUNCTION announce_content(changed BIGINT, kind TEXT, digest BYTEA) RETURNS void LANGUAGE sql AS $$
-    SELECT announce(name || ' ' || kind || ' ' || CASE get_byte(digest, 0) WHEN 1 THEN 'sha256:' WHEN 2 THEN 'sha512:' END
-        || encode(substr(digest, 2), 'hex')) FROM repositories WHERE id = changed
+    SELECT announce(name || ' ' || kind || ' ' || CASE substr(digest, 1, 1) WHEN '\x01'::bytea THEN 'sha256:'
+        WHEN '\x02'::bytea THEN 'sha512:' END || encode(substr(digest, 2), 'hex')) FROM repositories WHERE id = changed
 $$;
 
 CREATE OR REPLACE FUNCTION manifest_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -28,7 +28,7 @@ END $$;
 CREATE OR REPLACE FUNCTION repository_blob_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM queue_review(3, OLD.blob_id, 0);
-    PERFORM announce_content(OLD.repository_id, 'blob', b.digest), count_usage(OLD.repository_id, -b.size)
-        FROM blobs b WHERE b.id = OLD.blob_id;
+    PERFORM announce_content(OLD.repository_id, 'blob', (SELECT digest FROM blobs WHERE id = OLD.blob_id));
+    PERFORM count_usage(OLD.repository_id, -(SELECT size FROM blobs WHERE id = OLD.blob_id));
     RETURN NULL;
 END $$;
