@@ -4,12 +4,13 @@ use crate::{expected::repository, play::Outcome, world::World};
 use longshore_metadata::{Error, Quotas, namespace};
 use std::collections::BTreeMap;
 
-/// In bytes: a fifth of all there is, so that most histories come that far.
+/// In bytes: a fifth of all there is. With a third hardly a history came that far.
 const QUOTA: u64 = 1200;
 
-/// Of those there are, the one that is in it.
+/// The number of the one repository in that namespace.
 const REPOSITORY: usize = 1;
 
+/// The namespace.
 fn full() -> String {
     namespace(&repository(REPOSITORY)).to_owned()
 }
