@@ -143,15 +143,15 @@ impl Cache {
 
     /// The manifest of this digest.
     pub(crate) fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Option<ManifestRecord> {
-        self.counted(|shared| shared.manifest(Question::Manifest(repository, digest), |_| true))
+        self.counted(|shared| Some(shared.manifest(repository, digest)?.0))
     }
 
     /// The manifest that the tag names.
     pub(crate) fn tag(&self, repository: &RepositoryName, tag: &Tag) -> Option<ManifestRecord> {
         self.counted(|shared| match shared.answer(Question::Tag(repository, tag))? {
             Answer::Tag(digest, then) => {
-                let question = Question::Manifest(repository, &digest);
-                shared.manifest(question, |stamp| *stamp == then)
+                let (record, now) = shared.manifest(repository, &digest)?;
+                (now == then).then_some(record)
             }
             _ => None,
         })
@@ -281,10 +281,10 @@ impl Shared {
         Some(self.entry(question)?.answer)
     }
 
-    /// A manifest, if its counters stand where they have to.
-    fn manifest(&self, question: Question<'_>, is_right: impl Fn(&Stamp) -> bool) -> Option<ManifestRecord> {
-        match self.entry(question)? {
-            Entry { answer: Answer::Manifest(record), stamp } if is_right(&stamp) => Some(record),
+    /// A manifest, and where its counters stand.
+    fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Option<(ManifestRecord, Stamp)> {
+        match self.entry(Question::Manifest(repository, digest))? {
+            Entry { answer: Answer::Manifest(record), stamp } => Some((record, stamp)),
             _ => None,
         }
     }
